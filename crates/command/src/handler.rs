@@ -1,0 +1,368 @@
+//! Load, decide, append, and try again when somebody else was quicker.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use cairn_domain::claim::Authorship;
+use cairn_domain::clock::Hlc;
+use cairn_domain::event::{Event, Metadata};
+use cairn_domain::field::FieldName;
+use cairn_domain::id::{EventId, MemoryId, memory_stream};
+use cairn_domain::memory::command::{Command, Context, Decided, Decision, Outcome};
+use cairn_domain::principal::{Origin, Principal};
+use cairn_domain::truth::Truth;
+use cairn_event_store::port::SharedStore;
+use cairn_event_store::{
+    AppendError, Direction, ExpectedRevision, Filter, NewAppend, Position, Revision, StreamAppend,
+};
+use lru::LruCache;
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use crate::codec::{envelope, read_metadata};
+use crate::error::CommandError;
+use crate::idempotency::Idempotency;
+use crate::repository::{Loaded, Repository};
+
+/// How often a command is decided anew because others wrote to the same memory.
+const MAX_ATTEMPTS: usize = 32;
+
+/// How many memories are kept folded in memory.
+const CACHED_MEMORIES: NonZeroUsize = NonZeroUsize::new(2_048).expect("not zero");
+
+/// After how many events of a memory its snapshot is renewed.
+const SNAPSHOT_EVERY: u64 = 500;
+
+/// A command with all that is needed to carry it out.
+#[derive(Debug, Clone)]
+pub struct Execute<'a> {
+    /// The memory.
+    pub memory: MemoryId,
+    /// What is to be done to it.
+    pub command: Command,
+    /// Who asks.
+    pub principal: &'a Principal,
+    /// The level to write at, if below the principal's ceiling.
+    pub truth: Option<Truth>,
+    /// Where the write comes from, if more precise than the principal's own origin.
+    pub origin: Option<Origin>,
+    /// The revision the caller saw; another one makes the command fail.
+    pub expected: Option<Revision>,
+    /// The caller's key, by which a repeat is recognised.
+    pub idempotency: Option<Idempotency>,
+    /// What made the command happen, if that is known.
+    pub causation: Option<Uuid>,
+}
+
+/// What a command did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// The memory.
+    pub memory: MemoryId,
+    /// The command's id, by which it can be undone.
+    pub command: Uuid,
+    /// What became of it as a whole.
+    pub outcome: Outcome,
+    /// What became of each field.
+    pub fields: Vec<(FieldName, Outcome)>,
+    /// The events it wrote.
+    pub events: Vec<EventId>,
+    /// A read at this position or later sees what it did.
+    pub position: Position,
+    /// The memory's revision after it; `None` while the memory has no events.
+    pub revision: Option<Revision>,
+    /// Whether it had been carried out before and this is the first answer again.
+    pub repeated: bool,
+}
+
+/// Carries commands out. Cheap to share; one for a brain.
+pub struct Handler {
+    store: SharedStore,
+    repository: Repository,
+    cache: Mutex<LruCache<MemoryId, Arc<Loaded>>>,
+    clock: Mutex<Hlc>,
+}
+
+impl Handler {
+    /// A handler over a store; its clock goes on after the last event.
+    ///
+    /// # Errors
+    /// When the store does not answer or the last event cannot be read.
+    pub async fn open(store: SharedStore) -> Result<Self, CommandError> {
+        let last = store.read_all(Position(u64::MAX), Direction::Backwards, &Filter::default(), 1).await?;
+        let clock = match last.events.first() {
+            Some(event) => read_metadata(event)?.hlc,
+            None => Hlc::default(),
+        };
+        Ok(Self {
+            repository: Repository::new(Arc::clone(&store)),
+            store,
+            cache: Mutex::new(LruCache::new(CACHED_MEMORIES)),
+            clock: Mutex::new(clock),
+        })
+    }
+
+    /// The log it appends to.
+    pub fn store(&self) -> &SharedStore {
+        &self.store
+    }
+
+    /// Loads memories from the same log.
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// Carries a command out. Returns when its events are durable.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn execute(&self, execute: Execute<'_>) -> Result<Done, CommandError> {
+        let truth = Truth::limited(execute.principal.ceiling, execute.truth);
+        let origin = origin(&execute, truth)?;
+        let command = match &execute.idempotency {
+            None => Uuid::now_v7(),
+            Some(key) => {
+                if let Some(done) = self.repeated(key, &execute).await? {
+                    return Ok(done);
+                }
+                key.command_id(execute.principal.id)
+            }
+        };
+        for _ in 0..MAX_ATTEMPTS {
+            let loaded = self.load(execute.memory).await?;
+            check_revision(execute.expected, &loaded)?;
+            let metadata = Metadata {
+                causation_id: execute.causation,
+                request: execute.idempotency.as_ref().map(|key| key.request.clone()),
+                ..self.metadata(execute.principal, truth, origin.clone(), command)
+            };
+            let decision = decide(&loaded, execute.command.clone(), &metadata, execute.idempotency.is_some())?;
+            match self.append(&loaded, &decision, &metadata).await {
+                Ok((position, revision)) => {
+                    let events = decision.events.iter().map(|decided| decided.id).collect();
+                    let outcome = decision.outcome();
+                    let fields = decision.fields.clone();
+                    self.remember(loaded, decision, position, revision)?;
+                    let memory = execute.memory;
+                    return Ok(Done {
+                        memory,
+                        command,
+                        outcome,
+                        fields,
+                        events,
+                        position,
+                        revision,
+                        repeated: false,
+                    });
+                }
+                Err(AppendError::WrongExpectedRevision { .. }) => self.catch_up(loaded).await?,
+                Err(error @ AppendError::EventIdReused { .. }) => {
+                    // The same key was carried out by somebody else between looking and appending.
+                    let Some(key) = &execute.idempotency else { return Err(CommandError::from_append(error)) };
+                    return match self.repeated(key, &execute).await? {
+                        Some(done) => Ok(done),
+                        None => Err(CommandError::from_append(error)),
+                    };
+                }
+                Err(error) => return Err(CommandError::from_append(error)),
+            }
+        }
+        Err(CommandError::Contended { attempts: MAX_ATTEMPTS })
+    }
+
+    /// The memory as it is, from the cache where possible.
+    ///
+    /// # Errors
+    /// When the store does not answer or the log is damaged.
+    pub async fn load(&self, memory: MemoryId) -> Result<Arc<Loaded>, CommandError> {
+        if let Some(loaded) = self.cache.lock().get(&memory) {
+            return Ok(Arc::clone(loaded));
+        }
+        let loaded = Arc::new(self.repository.load(memory).await?);
+        self.cache.lock().put(memory, Arc::clone(&loaded));
+        Ok(loaded)
+    }
+
+    /// What every event of a command says about its making.
+    pub(crate) fn metadata(&self, principal: &Principal, truth: Truth, origin: Origin, command: Uuid) -> Metadata {
+        let hlc = {
+            let mut clock = self.clock.lock();
+            *clock = clock.tick(chrono::Utc::now().timestamp_millis().unsigned_abs());
+            *clock
+        };
+        Metadata {
+            principal: principal.id,
+            truth,
+            origin,
+            hlc,
+            correlation_id: command,
+            causation_id: None,
+            request: None,
+        }
+    }
+
+    async fn append(
+        &self,
+        loaded: &Loaded,
+        decision: &Decision,
+        metadata: &Metadata,
+    ) -> Result<(Position, Option<Revision>), AppendError> {
+        if decision.events.is_empty() {
+            // Nothing to write; a reader at the log's end sees all that this command saw.
+            return Ok((*self.store.head().borrow(), loaded.revision));
+        }
+        let events = decision.events.iter().map(|decided| {
+            let event = Event::Memory(decided.event.clone());
+            let Authorship { principal, truth, origin, hlc, command } = decided.author.clone();
+            let metadata = Metadata { principal, truth, origin, hlc, correlation_id: command, ..metadata.clone() };
+            envelope(decided.id, &event, &metadata)
+        });
+        let streams = vec![StreamAppend {
+            stream: memory_stream(loaded.memory.id()).into(),
+            expected: loaded.revision.map_or(ExpectedRevision::NoStream, ExpectedRevision::Exact),
+            events: events.collect(),
+        }];
+        let appended = self.store.append(NewAppend { streams, tracking: None }).await?;
+        Ok((appended.position, appended.revisions.first().copied()))
+    }
+
+    /// Folds what was just written into the cached memory, and renews its snapshot when one is due.
+    fn remember(
+        &self,
+        loaded: Arc<Loaded>,
+        decision: Decision,
+        position: Position,
+        revision: Option<Revision>,
+    ) -> Result<(), CommandError> {
+        if decision.events.is_empty() {
+            return Ok(());
+        }
+        let memory = loaded.memory.id();
+        let mut cache = self.cache.lock();
+        // Without this second owner the memory is changed in place instead of being copied.
+        let base = loaded.revision;
+        drop(loaded);
+        let Some(mut cached) = cache.pop(&memory) else { return Ok(()) };
+        if cached.revision != base {
+            return Ok(());
+        }
+        let fresh = Arc::make_mut(&mut cached);
+        for Decided { id, author, event } in decision.events {
+            fresh.memory.apply(id, author, event).map_err(cairn_domain::memory::command::Rejection::Corrupt)?;
+        }
+        fresh.position = position;
+        fresh.revision = revision;
+        let since = fresh.snapshot.map_or(Some(0), |snapshot| Some(snapshot.0 + 1));
+        let due = revision.zip(since).is_some_and(|(last, since)| last.0 + 1 >= since + SNAPSHOT_EVERY);
+        if due && fresh.memory.is_present() {
+            fresh.snapshot = revision;
+            let (repository, frozen) = (self.repository.clone(), cached.clone());
+            tokio::spawn(async move { repository.save_snapshot(&frozen).await });
+        }
+        cache.put(memory, cached);
+        Ok(())
+    }
+
+    async fn catch_up(&self, loaded: Arc<Loaded>) -> Result<(), CommandError> {
+        let memory = loaded.memory.id();
+        self.cache.lock().pop(&memory);
+        let mut fresh = Arc::unwrap_or_clone(loaded);
+        self.repository.catch_up(&mut fresh).await?;
+        let mut cache = self.cache.lock();
+        let newer = cache.get(&memory).is_some_and(|cached| cached.revision >= fresh.revision);
+        if !newer {
+            cache.put(memory, Arc::new(fresh));
+        }
+        Ok(())
+    }
+
+    /// The first answer to a command that was carried out before under the same key.
+    async fn repeated(&self, key: &Idempotency, execute: &Execute<'_>) -> Result<Option<Done>, CommandError> {
+        let command = key.command_id(execute.principal.id);
+        let Some(first) = self.store.event(command).await? else { return Ok(None) };
+        if read_metadata(&first)?.request.as_deref() != Some(key.request.as_str()) {
+            return Err(CommandError::KeyReused);
+        }
+        let memory = cairn_domain::id::memory_of_stream(&first.stream).ok_or(CommandError::KeyReused)?;
+        let tail = self
+            .store
+            .read_stream(
+                &first.stream,
+                first.revision,
+                Direction::Forwards,
+                cairn_event_store::event::MAX_APPEND_EVENTS,
+            )
+            .await?;
+        let mut own = Vec::new();
+        for event in tail {
+            if read_metadata(&event)?.correlation_id != command {
+                break;
+            }
+            own.push(event);
+        }
+        let last = own.last().unwrap_or(&first);
+        let after = self.repository.load_at_revision(memory, last.revision).await?;
+        let events: Vec<EventId> = own.iter().map(|event| EventId::new(event.id)).collect();
+        let fields = outcomes(&after, &events);
+        Ok(Some(Done {
+            memory,
+            command,
+            outcome: fields.iter().map(|(_, outcome)| *outcome).max().unwrap_or(Outcome::Applied),
+            fields,
+            position: last.position,
+            revision: Some(last.revision),
+            events,
+            repeated: true,
+        }))
+    }
+}
+
+fn origin(execute: &Execute<'_>, truth: Truth) -> Result<Origin, CommandError> {
+    let own = &execute.principal.origin;
+    let origin = execute.origin.as_ref().unwrap_or(own);
+    let class =
+        |origin: &Origin| origin.as_str().split_once(':').and_then(|(class, _)| class.parse::<Truth>().ok());
+    match (class(origin), &execute.origin) {
+        (Some(level), _) if level == truth => Ok(origin.clone()),
+        (None, None) => Ok(origin.clone()),
+        (_, Some(foreign)) => Err(CommandError::ForeignOrigin { origin: foreign.clone(), truth }),
+        // Written below the principal's own ceiling: the origin follows the level.
+        (Some(_), None) => {
+            let detail = own.as_str().split_once(':').map_or("unknown", |(_, detail)| detail);
+            Ok(Origin::of(truth, detail))
+        }
+    }
+}
+
+fn check_revision(expected: Option<Revision>, loaded: &Loaded) -> Result<(), CommandError> {
+    match (expected, loaded.revision) {
+        (Some(expected), Some(actual)) if expected != actual => {
+            Err(CommandError::StaleRevision { expected, actual })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn decide(loaded: &Loaded, command: Command, metadata: &Metadata, keyed: bool) -> Result<Decision, CommandError> {
+    // With a key, the first event is named after the command, so that the log recognises a repeat.
+    let mut first = keyed.then_some(metadata.correlation_id);
+    let mut ids = || EventId::new(first.take().unwrap_or_else(Uuid::now_v7));
+    let mut context = Context { author: metadata.authorship(), ids: &mut ids };
+    Ok(loaded.memory.decide(command, &mut context)?)
+}
+
+/// What became of each field that some events wrote to, told from the memory right after them.
+fn outcomes(after: &Loaded, events: &[EventId]) -> Vec<(FieldName, Outcome)> {
+    let told = |applied: bool| if applied { Outcome::Applied } else { Outcome::Suggested };
+    let memory = &after.memory;
+    let mut outcomes = Vec::new();
+    for (name, claims) in memory.fields() {
+        let Some(claim) = claims.all().iter().rev().find(|claim| events.contains(&claim.id)) else { continue };
+        outcomes.push((name.clone(), told(claims.effective().is_some_and(|winner| winner.id == claim.id))));
+    }
+    let edit = memory.body().edits().iter().rev().find(|edit| events.contains(&edit.id));
+    if let Some(edit) = edit {
+        outcomes.push((FieldName::body(), told(!memory.body().is_suggestion(edit.id))));
+    }
+    outcomes
+}

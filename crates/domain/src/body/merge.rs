@@ -1,0 +1,209 @@
+//! The text at any heads of the edit graph.
+//!
+//! Where the graph is a line, splices are applied one after the other. Where it branches and joins, the branching
+//! section alone is played into a fresh Automerge document, each edit upon exactly the edits it was made from.
+//! The result depends on the graph alone, so every replica that holds the same edits has the same text.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use automerge::transaction::{CommitOptions, Transactable};
+use automerge::{ActorId, Automerge, AutomergeError, ObjType, ROOT, ReadDoc, TextEncoding};
+
+use super::{Body, CorruptBody, Splice, apply_to, byte_offset};
+use crate::id::EventId;
+
+/// The property of the Automerge document's root that holds the text.
+const TEXT: &str = "body";
+
+/// Who writes the text that a section starts from: shorter than any edit's id, so none can be the same.
+const BASE_ACTOR: &[u8] = &[0];
+
+/// An edit as merging sees it.
+#[derive(Clone, Copy)]
+pub(super) struct Node<'a> {
+    pub(super) id: EventId,
+    pub(super) parents: &'a [EventId],
+    pub(super) splices: &'a [Splice],
+}
+
+/// Why a section of the graph cannot be merged.
+#[derive(Debug, thiserror::Error)]
+enum Unmergeable {
+    #[error("a splice reaches past the end of the text")]
+    PastTheEnd,
+    #[error(transparent)]
+    Automerge(#[from] AutomergeError),
+}
+
+/// Some edits and everything they were made from.
+pub(super) fn closure(body: &Body, from: &[EventId]) -> BTreeSet<EventId> {
+    let mut inside = BTreeSet::new();
+    let mut open = from.to_vec();
+    while let Some(id) = open.pop() {
+        if inside.insert(id)
+            && let Some(edit) = body.edit(id)
+        {
+            open.extend(&edit.parents);
+        }
+    }
+    inside
+}
+
+/// The merged text of some edits, of which `extra` may be one that the body does not hold yet.
+pub(super) fn text_at(body: &Body, extra: Option<Node<'_>>, heads: &[EventId]) -> Result<String, CorruptBody> {
+    let mut from = heads.to_vec();
+    from.extend(extra.iter().flat_map(|node| node.parents));
+    let inside = closure(body, &from);
+    let mut places = Vec::with_capacity(inside.len());
+    for id in &inside {
+        match body.index.get(id) {
+            Some(&at) => places.push(at),
+            None if extra.is_some_and(|node| node.id == *id) => {}
+            None => return Err(CorruptBody { event: *id, reason: "the edit is not part of the history".into() }),
+        }
+    }
+    places.sort_unstable();
+    let edits = places.into_iter().map(|at| &body.edits[at]);
+    let nodes: Vec<Node<'_>> = edits
+        .map(|edit| Node { id: edit.id, parents: &edit.parents, splices: &edit.splices })
+        .chain(extra)
+        .collect();
+    let mut text = String::new();
+    let mut start = 0;
+    for end in joints(&nodes) {
+        match &nodes[start..end] {
+            [edit] => {
+                apply_to(&mut text, edit.splices).map_err(|reason| CorruptBody { event: edit.id, reason })?;
+            }
+            section => {
+                let event = section[section.len() - 1].id;
+                text = merged(&text, section).map_err(|e| CorruptBody { event, reason: e.to_string() })?;
+            }
+        }
+        start = end;
+    }
+    Ok(text)
+}
+
+/// Cuts the edits into sections: each ends where everything before is an ancestor of everything after.
+fn joints(nodes: &[Node<'_>]) -> Vec<usize> {
+    let index: BTreeMap<EventId, usize> = nodes.iter().enumerate().map(|(at, node)| (node.id, at)).collect();
+    // The earliest edit that each edit or a later one was made from; an edit made from nothing reaches before the first.
+    let mut reach = vec![usize::MAX; nodes.len() + 1];
+    for (at, node) in nodes.iter().enumerate().rev() {
+        let earliest = node.parents.iter().map(|parent| index[parent] + 1).min().unwrap_or(0);
+        reach[at] = reach[at + 1].min(earliest);
+    }
+    let mut open: BTreeSet<usize> = BTreeSet::new();
+    let mut joints = Vec::new();
+    for (at, node) in nodes.iter().enumerate() {
+        for parent in node.parents {
+            open.remove(&index[parent]);
+        }
+        open.insert(at);
+        if open.len() == 1 && reach[at + 1] > at {
+            joints.push(at + 1);
+        }
+    }
+    if joints.last() != Some(&nodes.len()) && !nodes.is_empty() {
+        joints.push(nodes.len());
+    }
+    joints
+}
+
+/// Plays a section of the graph upon the text before it.
+///
+/// Each edit is written into a document that holds its ancestors and nothing else: so it is quick, because nothing
+/// has to be hidden from it, and what Automerge makes of it follows from the graph alone. What comes before all that
+/// the section touches stays out of the documents, because Automerge seeks each place from the start.
+fn merged(text: &str, section: &[Node<'_>]) -> Result<String, Unmergeable> {
+    let touched = section.iter().flat_map(|edit| edit.splices).map(|splice| splice.at).min();
+    let Some(untouched) = touched else { return Ok(text.to_owned()) };
+    let (before, text) = text.split_at(byte_offset(text, untouched).ok_or(Unmergeable::PastTheEnd)?);
+    let untimed = || CommitOptions::default().with_time(0);
+    let mut base =
+        Automerge::new_with_encoding(TextEncoding::UnicodeCodePoint).with_actor(ActorId::from(BASE_ACTOR));
+    let mut opening = base.transaction();
+    let object = opening.put_object(ROOT, TEXT, ObjType::Text)?;
+    opening.splice_text(&object, 0, 0, text)?;
+    opening.commit_with(untimed());
+    let mut branches = Branches::new(section);
+    for edit in section {
+        let mut doc = branches.at(edit)?.unwrap_or_else(|| base.clone());
+        doc.set_actor(ActorId::from(edit.id.uuid().as_bytes().as_slice()));
+        let mut transaction = doc.transaction();
+        for splice in edit.splices {
+            let at = splice.at - untouched;
+            let after = transaction.length(&object).checked_sub(at).ok_or(Unmergeable::PastTheEnd)?;
+            if splice.delete > after {
+                return Err(Unmergeable::PastTheEnd);
+            }
+            let delete = isize::try_from(splice.delete).map_err(|_| Unmergeable::PastTheEnd)?;
+            transaction.splice_text(&object, at, delete, &splice.insert)?;
+        }
+        transaction.commit_with(untimed());
+        branches.grow(edit.id, doc);
+    }
+    let doc = branches.joined()?.unwrap_or(base);
+    Ok(before.to_owned() + &doc.text(&object)?)
+}
+
+/// The document after each edit of a section that others are yet to be made from.
+struct Branches {
+    /// How many edits of the section are made from each one.
+    children: BTreeMap<EventId, usize>,
+    docs: BTreeMap<EventId, Automerge>,
+    /// Those that no edit of the section is made from.
+    ends: Vec<Automerge>,
+}
+
+impl Branches {
+    fn new(section: &[Node<'_>]) -> Self {
+        let mut children: BTreeMap<EventId, usize> = section.iter().map(|node| (node.id, 0)).collect();
+        for parent in section.iter().flat_map(parents) {
+            children.entry(parent).and_modify(|count| *count += 1);
+        }
+        Self { children, docs: BTreeMap::new(), ends: Vec::new() }
+    }
+
+    /// The document that an edit is made in; none when it is made from the text before the section.
+    fn at(&mut self, edit: &Node<'_>) -> Result<Option<Automerge>, AutomergeError> {
+        let mut joined: Option<Automerge> = None;
+        for parent in parents(edit) {
+            let Some(left) = self.children.get_mut(&parent) else { continue };
+            *left -= 1;
+            // The last of its children needs no copy of its own.
+            let doc = if *left == 0 { self.docs.remove(&parent) } else { self.docs.get(&parent).cloned() };
+            let Some(mut doc) = doc else { continue };
+            match &mut joined {
+                Some(joined) => {
+                    joined.merge(&mut doc)?;
+                }
+                None => joined = Some(doc),
+            }
+        }
+        Ok(joined)
+    }
+
+    fn grow(&mut self, edit: EventId, doc: Automerge) {
+        if self.children[&edit] == 0 {
+            self.ends.push(doc);
+        } else {
+            self.docs.insert(edit, doc);
+        }
+    }
+
+    fn joined(self) -> Result<Option<Automerge>, AutomergeError> {
+        let mut ends = self.ends.into_iter();
+        let Some(mut joined) = ends.next() else { return Ok(None) };
+        for mut end in ends {
+            joined.merge(&mut end)?;
+        }
+        Ok(Some(joined))
+    }
+}
+
+/// The parents of an edit, each once.
+fn parents(edit: &Node<'_>) -> BTreeSet<EventId> {
+    edit.parents.iter().copied().collect()
+}

@@ -1,0 +1,301 @@
+//! Encryption of what is personal, around any event store, and its erasure.
+//!
+//! The `data` of events in streams whose names begin with [`SEALED_PREFIX`] is encrypted with a key of the stream's
+//! own; nobody on either side knows of it. Appending an event of type [`ERASED_TYPE`] to such a stream destroys the
+//! key: the events stay, their data reads as `null` from then on. See `docs/decisions/0003-sealed-events.md`.
+
+mod envelope;
+mod slots;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::admission::check_limits;
+use crate::event::{Appended, Direction, Filter, NewAppend, Page, Position, RecordedEvent, Revision, Snapshot};
+use crate::keyring::{Keyring, StreamKey};
+use crate::port::{AppendError, EventStore, StoreError};
+use crate::sqlite::failure::unavailable;
+use envelope::{open_event, open_snapshot, seal_event, seal_snapshot, slot_of};
+use slots::{Assigned, StreamSlots};
+
+/// How the names of sealed streams begin.
+pub const SEALED_PREFIX: &str = "memory-";
+/// The type of the event that erases its stream. It is not sealed itself, so that it can be read for ever.
+pub const ERASED_TYPE: &str = "memory.erased";
+
+/// With more bytes than this, encryption goes to a blocking thread.
+const INLINE_BYTES: usize = 256 * 1024;
+/// The events read at once where a whole stream is looked through.
+const LOOK_EVENTS: usize = 1_000;
+
+/// A store whose personal data is encrypted.
+pub struct Sealed<S> {
+    inner: Arc<Inner<S>>,
+}
+
+struct Inner<S> {
+    store: S,
+    keyring: Keyring,
+    slots: StreamSlots,
+}
+
+/// Keys by slot; `None` for those destroyed.
+type Keys = HashMap<u32, Option<Arc<StreamKey>>>;
+
+impl<S: EventStore> Sealed<S> {
+    /// Puts the encryption around a store, and completes erasures that a crash has cut short.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the log or the keyring cannot be read or an erasure cannot be completed.
+    pub async fn open(store: S, keyring: Keyring) -> Result<Self, StoreError> {
+        let inner = Arc::new(Inner { store, keyring, slots: StreamSlots::default() });
+        inner.mend().await?;
+        Ok(Self { inner })
+    }
+
+    /// The store inside, as it is on disk.
+    pub fn store(&self) -> &S {
+        &self.inner.store
+    }
+}
+
+impl<S: EventStore> Inner<S> {
+    async fn mend(&self) -> Result<(), StoreError> {
+        let head = *self.store.head().borrow();
+        let filter =
+            Filter { stream_prefixes: vec![SEALED_PREFIX.to_owned()], event_types: vec![ERASED_TYPE.to_owned()] };
+        let mut from = Some(self.keyring.mended_to().await?.next());
+        while let Some(position) = from.filter(|position| *position <= head) {
+            let page = self.store.read_all(position, Direction::Forwards, &filter, LOOK_EVENTS).await?;
+            for erased in page.events {
+                self.erase(&erased.stream).await?;
+            }
+            from = page.next;
+        }
+        self.keyring.set_mended_to(head).await
+    }
+
+    /// Destroys every key that anything of the stream is sealed with. Doing it again does nothing.
+    async fn erase(&self, stream: &str) -> Result<(), StoreError> {
+        let mut slots: Vec<_> = self.slots.get(stream).into_iter().collect();
+        let mut from = Revision(0);
+        loop {
+            let events = self.store.read_stream(stream, from, Direction::Forwards, LOOK_EVENTS).await?;
+            let Some(last) = events.last() else { break };
+            from = last.revision.next();
+            for event in events.iter().filter(|event| is_sealed(&event.stream, &event.event_type)) {
+                slots.push(slot_of(&event.data)?);
+            }
+        }
+        if let Some(snapshot) = self.store.load_snapshot(stream).await? {
+            slots.push(slot_of(&snapshot.data)?);
+        }
+        slots.sort_unstable();
+        slots.dedup();
+        self.keyring.destroy(slots).await?;
+        self.store.save_snapshot(stream, None).await
+    }
+
+    /// The slot of a stream: the one that its events name, or a fresh one if it has none.
+    async fn assign(&self, stream: &Arc<str>) -> Result<Assigned, StoreError> {
+        if let Some(assigned) = self.slots.assigned(stream) {
+            return Ok(assigned);
+        }
+        let mut from = Revision(0);
+        loop {
+            // The first event tells, unless it is one that is not sealed.
+            let limit = if from.0 == 0 { 1 } else { LOOK_EVENTS };
+            let events = self.store.read_stream(stream, from, Direction::Forwards, limit).await?;
+            let Some(last) = events.last() else { break };
+            from = last.revision.next();
+            if let Some(first) = events.iter().find(|event| is_sealed(stream, &event.event_type)) {
+                return Ok(self.slots.learn(stream, slot_of(&first.data)?));
+            }
+        }
+        let (slot, _) = self.keyring.take().await?;
+        Ok(self.slots.offer(stream, slot))
+    }
+
+    async fn keys(&self, slots: Vec<u32>) -> Result<Keys, StoreError> {
+        let keys = self.keyring.keys(&slots).await?;
+        Ok(slots.into_iter().zip(keys).collect())
+    }
+
+    /// Encrypts what is to be sealed; also returns what must be kept until the append is over.
+    async fn seal(&self, mut append: NewAppend) -> Result<(NewAppend, Vec<Assigned>), AppendError> {
+        let mut assigned = Vec::new();
+        for entry in &append.streams {
+            let sealed = |event: &crate::NewEvent| is_sealed(&entry.stream, &event.event_type);
+            assigned.push(match entry.events.iter().any(sealed) {
+                true => Some(self.assign(&entry.stream).await?),
+                false => None,
+            });
+        }
+        let keys = self.keys(assigned.iter().flatten().map(Assigned::slot).collect()).await?;
+        for (entry, assigned) in append.streams.iter().zip(&assigned) {
+            if assigned.as_ref().is_some_and(|assigned| keys[&assigned.slot()].is_none()) {
+                return Err(AppendError::Invalid(format!("stream {} was erased", entry.stream)));
+            }
+        }
+        let slots: Vec<_> = assigned.iter().map(|assigned| assigned.as_ref().map(Assigned::slot)).collect();
+        let bytes = append.streams.iter().flat_map(|entry| &entry.events).map(|event| event.data.len()).sum();
+        let append = compute(bytes, move || {
+            for (entry, slot) in append.streams.iter_mut().zip(slots) {
+                let Some((slot, key)) = slot.and_then(|slot| Some((slot, keys.get(&slot)?.as_deref()?))) else {
+                    continue;
+                };
+                for event in entry.events.iter_mut().filter(|event| is_sealed(&entry.stream, &event.event_type)) {
+                    event.data = seal_event(key, slot, &entry.stream, event);
+                }
+            }
+            append
+        });
+        Ok((append.await?, assigned.into_iter().flatten().collect()))
+    }
+
+    /// Decrypts the data of events.
+    async fn open(&self, mut events: Vec<RecordedEvent>) -> Result<Vec<RecordedEvent>, StoreError> {
+        let mut slots = Vec::new();
+        let mut bytes = 0;
+        for event in events.iter().filter(|event| is_sealed(&event.stream, &event.event_type)) {
+            slots.push(slot_of(&event.data)?);
+            bytes += event.data.len();
+        }
+        if slots.is_empty() {
+            return Ok(events);
+        }
+        slots.sort_unstable();
+        slots.dedup();
+        let keys = self.keys(slots).await?;
+        compute(bytes, move || {
+            for event in events.iter_mut().filter(|event| is_sealed(&event.stream, &event.event_type)) {
+                match keys.get(&slot_of(&event.data)?).and_then(Option::as_deref) {
+                    Some(key) => event.data = open_event(key, event)?,
+                    None => (event.data, event.erased) = (Bytes::from_static(b"null"), true),
+                }
+            }
+            Ok(events)
+        })
+        .await?
+    }
+
+    /// Appends what is sealed already, and erases what it says is erased.
+    async fn finish(&self, append: NewAppend, assigned: Vec<Assigned>) -> Result<Appended, AppendError> {
+        let erased: Vec<_> =
+            append.streams.iter().filter(|entry| erases(entry)).map(|e| e.stream.clone()).collect();
+        let appended = self.store.append(append).await?;
+        drop(assigned);
+        for stream in erased {
+            self.erase(&stream).await?;
+        }
+        Ok(appended)
+    }
+}
+
+#[async_trait]
+impl<S: EventStore> EventStore for Sealed<S> {
+    async fn append(&self, append: NewAppend) -> Result<Appended, AppendError> {
+        check_limits(&append)?;
+        let erases = append.streams.iter().any(erases);
+        let (append, assigned) = self.inner.seal(append).await?;
+        if !erases && !assigned.iter().any(Assigned::is_fresh) {
+            return self.inner.store.append(append).await;
+        }
+        // A caller who goes must not take with him the erasure, nor the knowledge of a slot in use.
+        let inner = self.inner.clone();
+        let finishing = tokio::spawn(async move { inner.finish(append, assigned).await });
+        finishing.await.map_err(|error| unavailable(format!("an append was cut short ({error}); repeat it")))?
+    }
+
+    async fn read_all(
+        &self,
+        from: Position,
+        direction: Direction,
+        filter: &Filter,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        let Page { events, next } = self.inner.store.read_all(from, direction, filter, limit).await?;
+        Ok(Page { events: self.inner.open(events).await?, next })
+    }
+
+    async fn read_stream(
+        &self,
+        stream: &str,
+        from: Revision,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, StoreError> {
+        self.inner.open(self.inner.store.read_stream(stream, from, direction, limit).await?).await
+    }
+
+    async fn event(&self, id: Uuid) -> Result<Option<RecordedEvent>, StoreError> {
+        let found = self.inner.store.event(id).await?;
+        Ok(self.inner.open(found.into_iter().collect()).await?.pop())
+    }
+
+    async fn position_at(&self, time: DateTime<Utc>) -> Result<Position, StoreError> {
+        self.inner.store.position_at(time).await
+    }
+
+    fn head(&self) -> watch::Receiver<Position> {
+        self.inner.store.head()
+    }
+
+    async fn tracking(&self, source: &str) -> Result<Option<u64>, StoreError> {
+        self.inner.store.tracking(source).await
+    }
+
+    async fn load_snapshot(&self, stream: &str) -> Result<Option<Snapshot>, StoreError> {
+        let found = self.inner.store.load_snapshot(stream).await?;
+        if !stream.starts_with(SEALED_PREFIX) {
+            return Ok(found);
+        }
+        let Some(snapshot) = found else { return Ok(None) };
+        let slot = slot_of(&snapshot.data)?;
+        match self.inner.keys(vec![slot]).await?.remove(&slot).flatten() {
+            Some(key) => open_snapshot(&key, stream, &snapshot).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn save_snapshot(&self, stream: &str, snapshot: Option<Snapshot>) -> Result<(), StoreError> {
+        let snapshot = match snapshot {
+            Some(snapshot) if stream.starts_with(SEALED_PREFIX) => snapshot,
+            plain => return self.inner.store.save_snapshot(stream, plain).await,
+        };
+        let assigned = self.inner.assign(&stream.into()).await?;
+        let slot = assigned.slot();
+        // One of an erased stream is not kept: losing a snapshot loses nothing.
+        let sealed = match self.inner.keys(vec![slot]).await?.remove(&slot).flatten() {
+            Some(key) => Some(seal_snapshot(&key, slot, stream, &snapshot)?),
+            None => None,
+        };
+        self.inner.store.save_snapshot(stream, sealed).await
+    }
+}
+
+fn is_sealed(stream: &str, event_type: &str) -> bool {
+    stream.starts_with(SEALED_PREFIX) && event_type != ERASED_TYPE
+}
+
+fn erases(entry: &crate::StreamAppend) -> bool {
+    entry.stream.starts_with(SEALED_PREFIX) && entry.events.iter().any(|event| &*event.event_type == ERASED_TYPE)
+}
+
+/// Computes on this thread where it is little, on a blocking one where it would hold others up.
+async fn compute<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, StoreError> {
+    if bytes <= INLINE_BYTES {
+        return Ok(work());
+    }
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| unavailable(format!("encryption was cut short ({error}); repeat the request")))
+}

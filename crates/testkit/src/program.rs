@@ -1,0 +1,103 @@
+//! The `cairn` program as a user runs it.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::process::Command;
+
+/// What a run of the program left behind.
+#[derive(Debug, Clone)]
+pub struct Ran {
+    /// Its exit code. `None` when a signal ended it.
+    pub code: Option<i32>,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained of.
+    pub stderr: String,
+}
+
+/// The program under test: `TEST_CAIRN_BIN`, else the one built beside the test.
+///
+/// # Panics
+/// When there is none.
+pub fn cairn() -> PathBuf {
+    if let Some(path) = std::env::var_os("TEST_CAIRN_BIN") {
+        return PathBuf::from(path);
+    }
+    let test = std::env::current_exe().expect("a running program has a path");
+    let beside = test.ancestors().skip(1).take(2).map(|folder| folder.join("cairn")).find(|path| path.is_file());
+    beside.unwrap_or_else(|| {
+        panic!("no cairn program stands near {}; run `cargo build -p cairn-node` first", test.display())
+    })
+}
+
+/// Runs the program with a data folder to find the node by.
+///
+/// The variables that configure a user's own node are taken away, so that no test reaches it.
+///
+/// # Panics
+/// When the program cannot be started.
+pub async fn run(data: &Path, arguments: &[&str]) -> Ran {
+    let output = command(data)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .unwrap_or_else(|error| panic!("{} cannot be run: {error}", cairn().display()));
+    Ran {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).expect("the program prints UTF-8"),
+        stderr: String::from_utf8(output.stderr).expect("the program complains in UTF-8"),
+    }
+}
+
+pub(crate) fn command(data: &Path) -> Command {
+    let mut command = Command::new(cairn());
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CAIRN_")) {
+        command.env_remove(name);
+    }
+    command.env("CAIRN_DATA", data);
+    command
+}
+
+impl Ran {
+    /// What it printed, after making sure that it succeeded.
+    ///
+    /// # Panics
+    /// When it failed.
+    #[track_caller]
+    pub fn ok(&self) -> &str {
+        assert_eq!(self.code, Some(0), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        &self.stdout
+    }
+
+    /// What it printed, read as JSON, after making sure that it succeeded.
+    ///
+    /// # Panics
+    /// When it failed or printed anything else.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(self.ok()).unwrap_or_else(|error| panic!("{error} in:\n{}", self.stdout))
+    }
+
+    /// What it printed, read as JSON lines, after making sure that it succeeded.
+    ///
+    /// # Panics
+    /// When it failed or printed anything else.
+    #[track_caller]
+    pub fn json_lines(&self) -> Vec<serde_json::Value> {
+        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in: {line}"));
+        self.ok().lines().map(parse).collect()
+    }
+
+    /// What it complained of, after making sure that it failed.
+    ///
+    /// # Panics
+    /// When it succeeded, was ended by a signal, or said nothing.
+    #[track_caller]
+    pub fn failed(&self) -> &str {
+        assert!(self.code.is_some_and(|code| code != 0), "exit code {:?}, stdout:\n{}", self.code, self.stdout);
+        assert!(!self.stderr.trim().is_empty(), "it failed without a word");
+        &self.stderr
+    }
+}

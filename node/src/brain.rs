@@ -1,0 +1,204 @@
+//! A running brain: everything a request needs, put together once at start.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use cairn_command::{CommandError, Handler, RegisterPrincipal};
+use cairn_domain::id::PrincipalId;
+use cairn_domain::principal::{Origin, Principal};
+use cairn_domain::truth::Truth;
+use cairn_event_store::keyring::{Keyring, KeyringError};
+use cairn_event_store::sealed::Sealed;
+use cairn_event_store::sqlite::{OpenError, SqliteStore};
+use cairn_event_store::{Position, SharedStore};
+use cairn_projector::{Projection, Projector, SearchProjection, SearchReader, SqliteProjection, StartError};
+use cairn_read_model::{Memories, Timeline};
+use cairn_search::embedder::{EmbedError, Embedder, HttpEmbedder, HttpEmbedderConfig, StaticEmbedder};
+use cairn_telemetry::Metrics;
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::config::{Config, EmbedderConfig};
+use crate::data_folder::{DataFolder, DataFolderError, write_private};
+use crate::importer::Imports;
+use crate::tokens::{Secret, Token, TokenError, Tokens};
+
+/// The name of the owner's token and principal.
+const OWNER: &str = "owner";
+
+/// A running brain.
+pub struct Brain {
+    /// Its id: what the HTTP API calls the tenant.
+    pub brain: Uuid,
+    /// Its data folder.
+    pub folder: DataFolder,
+    /// Who may ask.
+    pub tokens: Tokens,
+    /// The sealed event log itself, for what only it can tell.
+    pub log: Arc<Sealed<SqliteStore>>,
+    /// Carries commands out.
+    pub handler: Handler,
+    /// Keeps the read models up to date.
+    pub projector: Projector,
+    /// Answers about memories as they are.
+    pub memories: Memories,
+    /// Answers about what happened.
+    pub timeline: Timeline,
+    /// Answers searches.
+    pub search: SearchReader,
+    /// The imports that run or ran.
+    pub imports: Imports,
+    /// What is measured.
+    pub metrics: Arc<Metrics>,
+    /// When the process began to serve.
+    pub started: Instant,
+    /// The name of the model that makes vectors.
+    pub embedder: String,
+}
+
+/// Why a brain does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BrainError {
+    /// Its data folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] DataFolderError),
+    /// Its event log cannot be used.
+    #[error("the event log cannot be opened")]
+    Log(#[from] OpenError),
+    /// Its keys cannot be used.
+    #[error("the keys of the memories cannot be opened")]
+    Keys(#[from] KeyringError),
+    /// An erasure that was cut short could not be finished.
+    #[error("the sealed log cannot be opened")]
+    Sealed(#[from] cairn_event_store::StoreError),
+    /// Its tokens cannot be used.
+    #[error(transparent)]
+    Tokens(#[from] TokenError),
+    /// The log cannot be read.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The read models cannot be used.
+    #[error("the read models cannot be opened")]
+    Projector(#[from] StartError),
+    /// The embedder cannot be used.
+    #[error("the embedder cannot be used")]
+    Embedder(#[from] EmbedError),
+}
+
+impl Brain {
+    /// Opens everything a brain needs; at the first start also makes its identity and the owner's token.
+    ///
+    /// # Errors
+    /// See [`BrainError`].
+    pub async fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, BrainError> {
+        let folder = DataFolder::open(&config.data)?;
+        let identity = folder.identity()?;
+        let log = SqliteStore::open(folder.events(), identity.brain)?;
+        let keyring = Keyring::open(folder.keys(), identity.wrapping_key())?;
+        let log = Arc::new(Sealed::open(log, keyring).await?);
+        let store: SharedStore = log.clone();
+        let handler = Handler::open(Arc::clone(&store)).await?;
+        let tokens = Tokens::open(&folder.tokens())?;
+        let embedder = embedder(&config.embedder).await?;
+        let name = embedder.model().to_owned();
+        let (memories, timeline, search) = (Memories::default(), Timeline::default(), SearchReader::default());
+        let projections: Vec<Arc<dyn Projection>> = vec![
+            Arc::new(SqliteProjection::memories(memories.clone())),
+            Arc::new(SqliteProjection::timeline(timeline.clone())),
+            Arc::new(SearchProjection::new(search.clone(), embedder)),
+        ];
+        let projector = Projector::start(store, folder.read(), projections).await?;
+        let brain = Self {
+            brain: identity.brain,
+            folder,
+            tokens,
+            log,
+            handler,
+            projector,
+            memories,
+            timeline,
+            search,
+            imports: Imports::default(),
+            metrics,
+            started: Instant::now(),
+            embedder: name,
+        };
+        brain.ensure_owner().await?;
+        Ok(Arc::new(brain))
+    }
+
+    /// Makes a token and registers the principal it stands for.
+    ///
+    /// # Errors
+    /// When the token or the event cannot be written.
+    pub async fn create_token(
+        &self,
+        name: &str,
+        ceiling: Truth,
+        origin: Option<Origin>,
+        expires_at: Option<DateTime<Utc>>,
+        by: Option<&Principal>,
+    ) -> Result<(Token, Secret), BrainError> {
+        let origin = origin.unwrap_or_else(|| Origin::of(ceiling, name));
+        let (token, secret) = self.tokens.add(name, ceiling, origin.clone(), expires_at, Utc::now())?;
+        let own = token.principal();
+        let register =
+            RegisterPrincipal { id: PrincipalId::new(token.id), name: name.to_owned(), ceiling, origin };
+        self.handler.register_principal(register, by.unwrap_or(&own)).await?;
+        Ok((token, secret))
+    }
+
+    /// How far a projection has got, as its queries see it.
+    pub fn position(&self, projection: &str) -> u64 {
+        self.projector.position(projection).unwrap_or(Position::START).0
+    }
+
+    /// Stops in order: projections finish their batch, the log is closed last.
+    pub async fn close(&self) {
+        self.projector.shutdown().await;
+        self.log.store().close().await;
+        self.folder.withdraw();
+    }
+
+    async fn ensure_owner(&self) -> Result<(), BrainError> {
+        let path = self.folder.owner_token();
+        let has_owner = self.tokens.list().iter().any(|token| token.name == OWNER && token.revoked_at.is_none());
+        if has_owner && path.exists() {
+            return Ok(());
+        }
+        // A new one also when the file was lost: whoever can write the data folder owns the brain anyway.
+        let (_, secret) = self.create_token(OWNER, Truth::User, None, None, None).await?;
+        write_private(&path, format!("{}\n", secret.expose()).as_bytes())?;
+        Ok(())
+    }
+}
+
+async fn embedder(config: &EmbedderConfig) -> Result<Arc<dyn Embedder>, BrainError> {
+    if config.url.is_empty() {
+        return Ok(Arc::new(StaticEmbedder::new()));
+    }
+    let api_key = match &config.key_file {
+        None => None,
+        Some(path) => {
+            let failed = |source| DataFolderError::Io { path: path.clone(), source };
+            Some(std::fs::read_to_string(path).map_err(failed)?.trim().to_owned())
+        }
+    };
+    let connect = HttpEmbedderConfig {
+        url: config.url.clone(),
+        model: config.model.clone(),
+        api_key,
+        dimensions: (config.dimensions > 0).then_some(config.dimensions),
+    };
+    Ok(Arc::new(HttpEmbedder::connect(connect).await?))
+}
+
+/// The names of the projections.
+pub mod projection {
+    /// Memories as they are.
+    pub const MEMORIES: &str = "memories";
+    /// What happened.
+    pub const TIMELINE: &str = "timeline";
+    /// The search index.
+    pub const SEARCH: &str = "search";
+}

@@ -1,0 +1,16 @@
+//! The commands, each a request or a few and a view of the answer.
+
+pub mod completions;
+pub mod export;
+pub mod forget;
+pub mod history;
+pub mod import;
+pub mod list;
+pub mod projections;
+pub mod replay;
+pub mod review;
+pub mod search;
+pub mod show;
+pub mod status;
+pub mod token;
+pub mod write;

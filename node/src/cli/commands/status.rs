@@ -1,0 +1,72 @@
+//! `cairn status` and `cairn verify`
+
+use futures::StreamExt;
+use serde::Deserialize;
+
+use crate::cli::client::Client;
+use crate::cli::error::CliError;
+use crate::cli::model::Status;
+use crate::cli::progress::Progress;
+use crate::cli::screen::Screen;
+use crate::cli::view;
+use crate::cli::view::text::count;
+
+/// A line of a verification: how far it is, or its verdict.
+#[derive(Debug, Deserialize)]
+struct Line {
+    #[serde(default)]
+    checked: u64,
+    #[serde(default)]
+    events: u64,
+    #[serde(default)]
+    ok: Option<bool>,
+    #[serde(default)]
+    error: Option<String>,
+}
+
+/// Shows how the node is doing.
+///
+/// # Errors
+/// When the node cannot be asked.
+pub async fn status(client: &Client, screen: &Screen) -> Result<(), CliError> {
+    let answer = client.get(&["status"]).send().await?;
+    screen.answer(&answer, |status: &Status| view::node::status(screen, status))
+}
+
+/// Checks the whole log.
+///
+/// # Errors
+/// When the log is damaged, or the node cannot be asked.
+pub async fn verify(client: &Client, screen: &Screen) -> Result<(), CliError> {
+    let mut lines = client.post(&["verify"]).lines().await?;
+    let progress = Progress::new(screen, "Verifying");
+    let mut verdict = None;
+    while let Some(line) = lines.next().await {
+        let text = line?;
+        let line: Line = serde_json::from_slice(&text)
+            .map_err(|error| CliError::Protocol { url: "/verify".to_owned(), reason: error.to_string() })?;
+        if screen.json {
+            screen.print(&String::from_utf8_lossy(&text))?;
+        }
+        progress.at(line.checked, line.events, "events");
+        if line.ok.is_some() {
+            verdict = Some(line);
+        }
+    }
+    drop(progress);
+    match verdict {
+        Some(Line { ok: Some(true), events, .. }) if screen.json || screen.quiet => {
+            let _ = events;
+            Ok(())
+        }
+        Some(Line { ok: Some(true), events, .. }) => {
+            let checked = count(events, "event is", "events are");
+            screen.print(&format!("{}  {checked} as they were written", screen.paint.good("ok")))
+        }
+        Some(line) => Err(CliError::Failed {
+            message: format!("the log is damaged: {}", line.error.unwrap_or_default()),
+            hint: "stop the node and restore the data folder from a backup".to_owned(),
+        }),
+        None => Err(CliError::Protocol { url: "/verify".to_owned(), reason: "there was no verdict".to_owned() }),
+    }
+}

@@ -1,0 +1,165 @@
+//! How the node is doing, its read models, its tokens, its imports.
+
+use cairn_domain::truth::Truth;
+use chrono::{DateTime, Utc};
+
+use super::table::Table;
+use super::text::{bytes, count, duration, line, number, short_id};
+use crate::cli::model::{ImportReport, Projection, Status, Token};
+use crate::cli::screen::{Screen, date_and_time};
+
+/// How many problems of an import are listed; the rest is counted.
+const SHOWN_PROBLEMS: usize = 20;
+
+/// How the node is doing.
+pub fn status(screen: &Screen, status: &Status) -> String {
+    let mut table = Table::new(1);
+    let mut row = |name: &str, text: String| table.row([screen.paint.dim(name), text]);
+    row("brain", line(&status.brain));
+    row("version", line(&status.version));
+    row("data", line(&status.data));
+    row("up", duration(status.uptime_seconds));
+    row("memories", number(status.memories));
+    row("log", count(status.position, "event", "events"));
+    let waiting = |how_many: u64, command: &str| match how_many {
+        0 => "none".to_owned(),
+        _ => format!("{}  see `{command}`", screen.paint.warning(&number(how_many))),
+    };
+    row("suggestions", waiting(status.suggestions, "cairn suggestions"));
+    row("conflicts", waiting(status.conflicts, "cairn conflicts"));
+    row("embedder", line(&status.embedder));
+    if let Some(used) = status.memory_bytes {
+        row("memory", bytes(used));
+    }
+    let mut out = table.render(screen.width);
+    if !status.projections.is_empty() {
+        out.push('\n');
+        out.push_str(&projections(screen, &status.projections));
+    }
+    out
+}
+
+/// Read models with how far they are.
+pub fn projections(screen: &Screen, projections: &[Projection]) -> String {
+    let paint = screen.paint;
+    let mut table = Table::new(5).right(&[2, 3, 4]);
+    table.row(["NAME", "BUILD", "POSITION", "BEHIND", "EVENTS/S", "STATE"].map(|head| paint.dim(head)));
+    for projection in projections {
+        let behind = number(projection.lag);
+        let rebuild = projection.building().map(|build| {
+            let left = build.eta_seconds.map(|left| format!(", {} left", duration(left))).unwrap_or_default();
+            let done = build.position.saturating_mul(100).checked_div(build.target).unwrap_or(100);
+            format!("  {done} %{left}")
+        });
+        let state = match projection.state.as_str() {
+            "live" => paint.good("live"),
+            "failed" => paint.removed("failed"),
+            other => line(other).replace('_', " "),
+        };
+        let problem =
+            projection.problem.as_deref().map(|problem| format!("  {}", line(problem))).unwrap_or_default();
+        table.row([
+            line(&projection.name),
+            projection.generation.map_or_else(|| "—".to_owned(), |generation| generation.to_string()),
+            number(projection.position),
+            if projection.lag > 0 { paint.warning(&behind) } else { behind },
+            number(projection.events_per_second.max(0.0) as u64),
+            format!("{state}{}{}", paint.warning(&rebuild.unwrap_or_default()), paint.removed(&problem)),
+        ]);
+    }
+    table.render(screen.width)
+}
+
+/// Tokens, without their secrets.
+pub fn tokens(screen: &Screen, tokens: &[Token]) -> String {
+    let paint = screen.paint;
+    let mut table = Table::new(3);
+    for token in tokens {
+        let ceiling =
+            token.ceiling.parse::<Truth>().map_or_else(|_| line(&token.ceiling), |truth| paint.truth(truth));
+        table.row([
+            paint.dim(short_id(&token.id)),
+            line(&token.name),
+            ceiling,
+            paint.dim(&line(&token.origin)),
+            life(screen, token),
+        ]);
+    }
+    table.render(screen.width)
+}
+
+fn life(screen: &Screen, token: &Token) -> String {
+    let expired = |at: DateTime<Utc>| at <= screen.now;
+    match (token.revoked_at, token.expires_at) {
+        (Some(at), _) => screen.paint.removed(&format!("revoked {}", screen.when(at))),
+        (None, Some(at)) if expired(at) => screen.paint.removed(&format!("expired {}", screen.when(at))),
+        (None, Some(at)) => format!("until {}", date_and_time(at)),
+        (None, None) => String::new(),
+    }
+}
+
+/// What an import did.
+pub fn import(screen: &Screen, report: &ImportReport) -> String {
+    let paint = screen.paint;
+    let would = if report.dry_run { "would have " } else { "" };
+    let mut out = format!(
+        "{} in {}: {would}{} new, {} changed, {} unchanged\n",
+        count(report.files, "file", "files"),
+        duration(report.elapsed_ms as f64 / 1_000.0),
+        paint.good(&number(report.created)),
+        number(report.changed),
+        number(report.unchanged),
+    );
+    if report.suggested > 0 {
+        let waits = count(report.suggested, "change waits", "changes wait");
+        out.push_str(&format!("{}: you edited them in Cairn; see `cairn suggestions`\n", paint.warning(&waits)));
+    }
+    if report.pruned > 0 {
+        out.push_str(&format!("{} put away\n", number(report.pruned)));
+    } else if !report.vanished.is_empty() {
+        let gone = count(report.vanished.len() as u64, "memory's file is", "memories' files are");
+        out.push_str(&format!("{gone} gone from the folder; import with --prune to put them away\n"));
+    }
+    if !report.unresolved.is_empty() {
+        let links = count(report.unresolved.len() as u64, "link points", "links point");
+        out.push_str(&format!("{links} to notes that are not there\n"));
+    }
+    let problems: Vec<String> = report
+        .failures
+        .iter()
+        .chain(&report.problems)
+        .map(|problem| format!("  {}: {}\n", line(&problem.path), line(&problem.message)))
+        .collect();
+    if !problems.is_empty() {
+        out.push_str(&format!("{}\n", paint.warning(&count(problems.len() as u64, "problem:", "problems:"))));
+        out.extend(problems.iter().take(SHOWN_PROBLEMS).map(String::as_str));
+    }
+    if problems.len() > SHOWN_PROBLEMS {
+        out.push_str(&format!("  and {} more; --json lists them all\n", problems.len() - SHOWN_PROBLEMS));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_import_says_what_it_did_and_what_needs_a_look() {
+        let report: ImportReport = serde_json::from_value(json!({
+            "state": "done", "files": 3, "created": 2, "unchanged": 1, "suggested": 1, "elapsed_ms": 1_500,
+            "vanished": [{ "memory": "m", "path": "old.md", "part": "" }],
+            "problems": [{ "path": "bad.md", "code": "invalid-utf8", "message": "is not UTF-8" }],
+        }))
+        .expect("a report");
+        let expected = "\
+3 files in 1.5s: 2 new, 0 changed, 1 unchanged
+1 change waits: you edited them in Cairn; see `cairn suggestions`
+1 memory's file is gone from the folder; import with --prune to put them away
+1 problem:
+  bad.md: is not UTF-8
+";
+        assert_eq!(import(&Screen::fixed(80, DateTime::UNIX_EPOCH), &report), expected);
+    }
+}

@@ -1,0 +1,282 @@
+//! The data folder: what lies where, who may use it, and which version wrote it.
+//!
+//! ```text
+//! VERSION        the version of this layout
+//! lock           held by the process that uses the folder
+//! brain.key      the brain's ed25519 seed (0600)
+//! owner.token    the owner's token (0600)
+//! tokens.json    hashes of all tokens (0600)
+//! node.json      where the running node answers
+//! log/           events.db, keys.db: the only things that cannot be made anew
+//! read/          read models, a file for each generation
+//! ```
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use ed25519_dalek::SigningKey;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The version of the layout that this program writes.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// An opened data folder. Nobody else can open it while this lives.
+#[derive(Debug)]
+pub struct DataFolder {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// Where a running node answers, as `node.json` says it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// Its base URL.
+    pub url: String,
+    /// Its process.
+    pub pid: u32,
+    /// Its brain.
+    pub brain: Uuid,
+}
+
+/// The brain's identity.
+pub struct Identity {
+    /// The key it signs with.
+    pub key: SigningKey,
+    /// The brain's id, derived from the public key.
+    pub brain: Uuid,
+}
+
+/// Why a data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataFolderError {
+    /// Another process uses it.
+    #[error("{path} is in use by another cairn process; stop it, or name another folder with --data")]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// It was written by a newer version.
+    #[error("{path} has layout version {found}, this program knows {LAYOUT_VERSION}; start a newer cairn")]
+    Newer {
+        /// The folder.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+    /// It holds other things.
+    #[error("{path} is not empty and not a cairn data folder; name another folder with --data")]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file in it is damaged.
+    #[error("{path} is damaged: {reason}; restore it from a backup")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// It cannot be read or written.
+    #[error("{path} cannot be used")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl DataFolder {
+    /// Opens a data folder for this process alone; makes it if it does not exist.
+    ///
+    /// # Errors
+    /// See [`DataFolderError`].
+    pub fn open(path: &Path) -> Result<Self, DataFolderError> {
+        let failed = |source| DataFolderError::Io { path: path.to_owned(), source };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+        let version_file = path.join("VERSION");
+        match fs::read_to_string(&version_file) {
+            Ok(text) => check_version(path, &text)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let known = ["lock", crate::config::CONFIG_FILE];
+                let foreign = fs::read_dir(path)
+                    .map_err(failed)?
+                    .flatten()
+                    .any(|entry| !known.iter().any(|name| entry.file_name() == *name));
+                if foreign {
+                    return Err(DataFolderError::Foreign { path: path.to_owned() });
+                }
+            }
+            Err(error) => return Err(failed(error)),
+        }
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path.join("lock"))
+            .map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(DataFolderError::InUse { path: path.to_owned() }),
+            Err(fs::TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        if !version_file.exists() {
+            write_private(&version_file, format!("{LAYOUT_VERSION}\n").as_bytes())?;
+        }
+        for folder in ["log", "read"] {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(path.join(folder)).map_err(failed)?;
+        }
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The event log.
+    pub fn events(&self) -> PathBuf {
+        self.path.join("log/events.db")
+    }
+
+    /// The keys that memories are sealed with.
+    pub fn keys(&self) -> PathBuf {
+        self.path.join("log/keys.db")
+    }
+
+    /// The read models.
+    pub fn read(&self) -> PathBuf {
+        self.path.join("read")
+    }
+
+    /// The hashes of all tokens.
+    pub fn tokens(&self) -> PathBuf {
+        self.path.join("tokens.json")
+    }
+
+    /// The owner's token.
+    pub fn owner_token(&self) -> PathBuf {
+        self.path.join("owner.token")
+    }
+
+    /// The brain's identity; made at the first start.
+    ///
+    /// # Errors
+    /// When the key file is damaged, or missing although there is a log.
+    pub fn identity(&self) -> Result<Identity, DataFolderError> {
+        let path = self.path.join("brain.key");
+        let seed = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.events().exists() => {
+                let mut seed = [0_u8; 32];
+                getrandom::fill(&mut seed).map_err(|error| DataFolderError::Io {
+                    path: path.clone(),
+                    source: io::Error::other(error.to_string()),
+                })?;
+                let text = hex::encode(seed);
+                write_private(&path, text.as_bytes())?;
+                text
+            }
+            Err(source) => return Err(DataFolderError::Io { path, source }),
+        };
+        let bytes: [u8; 32] =
+            hex::decode(seed.trim()).ok().and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
+                DataFolderError::Damaged { path, reason: "it is not a key of 64 hexadecimal digits".into() }
+            })?;
+        let key = SigningKey::from_bytes(&bytes);
+        let brain = Uuid::new_v5(&Uuid::NAMESPACE_OID, key.verifying_key().as_bytes());
+        Ok(Identity { key, brain })
+    }
+
+    /// Says where the node answers, so that the command line finds it.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn announce(&self, running: &Running) -> Result<(), DataFolderError> {
+        let text = serde_json::to_vec_pretty(running).expect("plain fields");
+        write_private(&self.path.join("node.json"), &text)
+    }
+
+    /// Takes the announcement back.
+    pub fn withdraw(&self) {
+        let _ = fs::remove_file(self.path.join("node.json"));
+    }
+}
+
+impl Identity {
+    /// The key that wraps the keys of memories: derived from the brain's, so there is one secret to keep safe.
+    pub fn wrapping_key(&self) -> [u8; 32] {
+        blake3::derive_key("cairn 2026-11 memory key wrapping", self.key.as_bytes())
+    }
+}
+
+fn check_version(path: &Path, text: &str) -> Result<(), DataFolderError> {
+    match text.trim().parse::<u32>() {
+        Ok(found) if found > LAYOUT_VERSION => Err(DataFolderError::Newer { path: path.to_owned(), found }),
+        Ok(_) => Ok(()),
+        Err(_) => Err(DataFolderError::Damaged {
+            path: path.join("VERSION"),
+            reason: "it does not hold a version number".into(),
+        }),
+    }
+}
+
+/// Writes a file that only its owner can read: whole or not at all, and durable.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_private(path: &Path, content: &[u8]) -> Result<(), DataFolderError> {
+    let failed = |source| DataFolderError::Io { path: path.to_owned(), source };
+    let temporary = path.with_extension("tmp");
+    let mut file =
+        OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary).map_err(failed)?;
+    file.write_all(content).and_then(|()| file.sync_all()).map_err(failed)?;
+    fs::rename(&temporary, path).map_err(failed)?;
+    match path.parent() {
+        Some(folder) => File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_folder_serves_one_process_at_a_time() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("data");
+        let first = DataFolder::open(&path).expect("opens");
+        assert!(matches!(DataFolder::open(&path), Err(DataFolderError::InUse { .. })));
+        drop(first);
+        DataFolder::open(&path).expect("free again");
+    }
+
+    #[test]
+    fn a_folder_of_a_newer_version_or_of_something_else_is_refused() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        fs::write(folder.path().join("VERSION"), "99\n").expect("write");
+        assert!(matches!(DataFolder::open(folder.path()), Err(DataFolderError::Newer { found: 99, .. })));
+        let other = tempfile::tempdir().expect("temporary folder");
+        fs::write(other.path().join("thesis.tex"), "").expect("write");
+        assert!(matches!(DataFolder::open(other.path()), Err(DataFolderError::Foreign { .. })));
+    }
+
+    #[test]
+    fn the_identity_stays_and_its_file_is_private() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let data = DataFolder::open(&folder.path().join("data")).expect("opens");
+        let brain = data.identity().expect("made").brain;
+        assert_eq!(data.identity().expect("read").brain, brain);
+        let mode = fs::metadata(data.path().join("brain.key")).expect("exists").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        fs::write(data.path().join("brain.key"), "zz").expect("write");
+        assert!(matches!(data.identity(), Err(DataFolderError::Damaged { .. })));
+    }
+}

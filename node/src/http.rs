@@ -1,0 +1,170 @@
+//! The HTTP API: routes, and what every request passes through.
+//!
+//! A request gets an id, is bounded in size and time, is authenticated by its handler's [`extract::Caller`], and is
+//! counted. `/entities` answers like `/memories`. The OpenAPI document is collected from the same registrations
+//! that make the routes, so it cannot name another set of them.
+
+pub mod admin;
+pub mod envelope;
+pub mod error;
+pub mod extract;
+pub mod imports;
+pub mod log;
+pub mod memories;
+pub mod past;
+pub mod reads;
+pub mod search;
+pub mod suggestions;
+pub mod tokens;
+pub mod typed;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
+use metrics::{counter, histogram};
+use tracing::{debug, error};
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use uuid::Uuid;
+
+use crate::brain::Brain;
+use envelope::REQUEST_ID;
+use error::ApiError;
+
+/// What handlers share.
+pub type App = Arc<Brain>;
+
+/// The largest request body, in bytes: a body of the largest size with room for escapes.
+pub const MAX_REQUEST_BYTES: usize = 8 * 1024 * 1024;
+
+/// How long a request may take until its answer begins.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The API as OpenAPI describes it.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Cairn",
+        description = "A brain node: memories with truth levels and provenance, over an append-only log of events.",
+        license(name = "MIT", identifier = "MIT"),
+    ),
+    security(("token" = [])),
+    tags(
+        (name = "memories", description = "Capture, read, change, undo"),
+        (name = "typed", description = "Notes, tasks, people, projects, calendar events, places and daily logs"),
+        (name = "suggestions", description = "What waits for the user's decision"),
+        (name = "search", description = "Hybrid search"),
+        (name = "log", description = "Replay and live feed of events"),
+        (name = "imports", description = "Vaults in, memories out"),
+        (name = "tokens", description = "Who may ask"),
+        (name = "admin", description = "Health, projections, verification"),
+    )
+)]
+struct Api;
+
+/// All routes with what they are documented as.
+fn documented() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(Api::openapi())
+        .merge(memories::routes())
+        .merge(reads::routes())
+        .merge(past::routes())
+        .merge(suggestions::routes())
+        .merge(search::routes())
+        .merge(typed::routes())
+        .merge(log::routes())
+        .merge(imports::routes())
+        .merge(tokens::routes())
+        .merge(admin::routes())
+}
+
+/// The OpenAPI document of the API.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    let (_, mut api) = documented().split_for_parts();
+    let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+    api.components.get_or_insert_default().add_security_scheme("token", scheme);
+    api
+}
+
+/// The service that answers requests.
+pub fn service(app: App) -> Router {
+    let (routes, _) = documented().split_for_parts();
+    let document = serde_json::to_vec(&openapi()).expect("the OpenAPI document is plain data");
+    let document: bytes::Bytes = document.into();
+    routes
+        .route(
+            "/openapi.json",
+            axum::routing::get(move || {
+                let document = document.clone();
+                async move { ([(header::CONTENT_TYPE, "application/json")], document) }
+            }),
+        )
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), observe))
+        .with_state(app)
+}
+
+async fn unknown(uri: Uri) -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        "NO_SUCH_ROUTE",
+        format!("there is nothing at {}; see /openapi.json", uri.path().chars().take(120).collect::<String>()),
+    )
+}
+
+async fn wrong_method() -> ApiError {
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "METHOD_NOT_ALLOWED",
+        "this path does not take that method; see /openapi.json",
+    )
+}
+
+/// Gives a request its id, bounds its time, catches its panics, and counts it.
+async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
+    let id = Uuid::now_v7();
+    let started = Instant::now();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let answer = std::panic::AssertUnwindSafe(REQUEST_ID.scope(id, next.run(request))).catch_unwind();
+    let mut response = match tokio::time::timeout(REQUEST_TIMEOUT, answer).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_)) => {
+            error!(request = %id, "a handler panicked");
+            let error = ApiError::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "INTERNAL_ERROR",
+                "the node could not answer; its log says why under this request id",
+            );
+            REQUEST_ID.sync_scope(id, || error.into_response())
+        }
+        Err(_) => {
+            let error = ApiError::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "TIMEOUT",
+                "the node took too long; a write may have happened, repeat it with the same Idempotency-Key",
+            );
+            REQUEST_ID.sync_scope(id, || error.into_response())
+        }
+    };
+    if let Ok(value) = HeaderValue::from_str(id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer())) {
+        response.headers_mut().insert("x-request-id", value);
+    }
+    let route = route.unwrap_or_else(|| "unknown".to_owned());
+    let status = response.status().as_u16();
+    debug!(request = %id, brain = %app.brain, %method, %route, status, elapsed_us = started.elapsed().as_micros(), "answered");
+    let method = method.to_string();
+    let seconds = started.elapsed().as_secs_f64();
+    histogram!("cairn_http_request_seconds", "method" => method.clone(), "route" => route.clone()).record(seconds);
+    counter!("cairn_http_requests_total", "method" => method, "route" => route, "status" => status.to_string())
+        .increment(1);
+    response
+}

@@ -1,0 +1,320 @@
+//! Health, metrics, projections, verification, export: what an admin looks at.
+
+use std::time::Duration;
+
+use axum::body::Body as HttpBody;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use cairn_command::CommandError;
+use cairn_projector::{ProjectionStatus, ProjectorError, State as Health};
+use cairn_read_model::memories::{Direction, ListQuery, MemoryFilter, Sort};
+use futures::stream;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
+use tokio::sync::mpsc;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use super::App;
+use super::envelope::{Page, Reply};
+use super::error::ApiError;
+use super::extract::{Body, Caller};
+use crate::brain::projection::MEMORIES;
+
+/// How far behind the log a read model may be while the node counts as ready, in events.
+const READY_LAG: u64 = 10_000;
+
+/// How many lines of a streamed answer may wait for a slow reader.
+const STREAM_QUEUE: usize = 16;
+
+/// How often verification reports how far it is.
+const VERIFY_REPORT_EVERY: Duration = Duration::from_millis(200);
+
+/// Says that the process runs.
+#[utoipa::path(get, path = "/health/live", tag = "admin", security(()), responses((status = 200, description = "It runs", body = Object)))]
+async fn live() -> Reply<Json> {
+    Reply::ok(json!({ "status": "live" }))
+}
+
+/// Says whether the node can take commands and its read models are near the log's end.
+#[utoipa::path(get, path = "/health/ready", tag = "admin", security(()),
+    responses((status = 200, description = "It is ready", body = Object), (status = 503, description = "Not yet", body = super::error::Failure)))]
+async fn ready(State(app): State<App>) -> Result<Reply<Json>, ApiError> {
+    let status = app.projector.status();
+    let late: Vec<&str> = status
+        .iter()
+        .filter(|projection| {
+            projection.state == Health::Failed || projection.generation.is_none() || projection.lag > READY_LAG
+        })
+        .map(|projection| projection.name)
+        .collect();
+    let head = app.handler.store().head().borrow().0;
+    if late.is_empty() {
+        return Ok(Reply::ok(json!({ "status": "ready" })).at(head));
+    }
+    Err(ApiError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "NOT_READY",
+        format!("still catching up: {}", late.join(", ")),
+    ))
+}
+
+/// Metrics in Prometheus' text format.
+#[utoipa::path(get, path = "/metrics", tag = "admin", security(()),
+    responses((status = 200, description = "Metrics", content_type = "text/plain", body = String)))]
+async fn metrics(State(app): State<App>) -> Response {
+    for projection in app.projector.status() {
+        metrics::gauge!("cairn_projection_lag_events", "projection" => projection.name).set(projection.lag as f64);
+    }
+    metrics::gauge!("cairn_log_position").set(app.handler.store().head().borrow().0 as f64);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render()).into_response()
+}
+
+/// How the node stands.
+#[derive(Debug, Serialize)]
+struct Status {
+    brain: Uuid,
+    version: &'static str,
+    data: String,
+    position: u64,
+    memories: u64,
+    suggestions: u64,
+    conflicts: u64,
+    by_kind: Json,
+    by_truth: Json,
+    uptime_seconds: u64,
+    memory_bytes: Option<u64>,
+    embedder: String,
+    projections: Vec<ProjectionStatus>,
+}
+
+/// Shows how the node stands.
+#[utoipa::path(get, path = "/status", tag = "admin", responses((status = 200, description = "How it stands", body = Object)))]
+async fn status(State(app): State<App>, _: Caller) -> Result<Reply<Status>, ApiError> {
+    let reader = app.memories.clone();
+    let stats = tokio::task::spawn_blocking(move || reader.stats())
+        .await
+        .map_err(|error| ApiError::internal(&error))??;
+    let json = |value: serde_json::Result<Json>| value.unwrap_or(Json::Null);
+    let position = app.handler.store().head().borrow().0;
+    let status = Status {
+        brain: app.brain,
+        version: env!("CARGO_PKG_VERSION"),
+        data: app.folder.path().display().to_string(),
+        position,
+        memories: stats.memories,
+        suggestions: stats.suggestions,
+        conflicts: stats.conflicts,
+        by_kind: json(serde_json::to_value(&stats.by_kind)),
+        by_truth: json(serde_json::to_value(&stats.by_truth)),
+        uptime_seconds: app.started.elapsed().as_secs(),
+        memory_bytes: cairn_telemetry::ProcessUsage::read().map(|usage| usage.resident_bytes),
+        embedder: app.embedder.clone(),
+        projections: app.projector.status(),
+    };
+    Ok(Reply::ok(status).at(position))
+}
+
+/// Lists the projections: position, lag, speed, and rebuilds that run.
+#[utoipa::path(get, path = "/projections", tag = "admin", responses((status = 200, description = "The projections", body = Object)))]
+async fn projections(State(app): State<App>, _: Caller) -> Reply<Page<ProjectionStatus>> {
+    Reply::ok(Page { items: app.projector.status(), next_cursor: None })
+}
+
+/// How to rebuild.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct RebuildInput {
+    /// Start over instead of going on with an unfinished generation.
+    #[serde(default)]
+    from_scratch: bool,
+}
+
+impl From<ProjectorError> for ApiError {
+    fn from(error: ProjectorError) -> Self {
+        match &error {
+            ProjectorError::Unknown { .. } => {
+                Self::new(StatusCode::NOT_FOUND, "NO_SUCH_PROJECTION", error.to_string())
+            }
+            ProjectorError::AlreadyRebuilding { .. } => {
+                Self::new(StatusCode::CONFLICT, "REBUILD_RUNNING", error.to_string())
+            }
+            ProjectorError::NotRebuilding { .. } => {
+                Self::new(StatusCode::CONFLICT, "NO_REBUILD_RUNNING", error.to_string())
+            }
+            ProjectorError::NotServing { .. } | ProjectorError::ShuttingDown => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "PROJECTION_UNAVAILABLE", error.to_string())
+            }
+            ProjectorError::Ended { .. }
+            | ProjectorError::Folder { .. }
+            | ProjectorError::Open { .. }
+            | ProjectorError::Fold { .. } => Self::internal(&error),
+        }
+    }
+}
+
+/// Builds a new generation of a projection beside the serving one and swaps it in.
+#[utoipa::path(post, path = "/projections/{name}/rebuild", tag = "admin", request_body = RebuildInput,
+    params(("name" = String, Path, description = "The projection")),
+    responses((status = 202, description = "Started; /projections shows how it goes", body = Object),
+    (status = 409, description = "It is being rebuilt already", body = super::error::Failure)))]
+async fn rebuild(
+    State(app): State<App>,
+    caller: Caller,
+    Path(name): Path<String>,
+    Body(input): Body<RebuildInput>,
+) -> Result<Reply<Json>, ApiError> {
+    caller.owner("rebuild projections")?;
+    app.projector.rebuild(&name, input.from_scratch).await?;
+    Ok(Reply::ok(json!({ "projection": name })).status(StatusCode::ACCEPTED))
+}
+
+/// Cancels a rebuild. What it has built is kept; a later rebuild goes on from there.
+#[utoipa::path(delete, path = "/projections/{name}/rebuild", tag = "admin",
+    params(("name" = String, Path, description = "The projection")),
+    responses((status = 200, description = "Cancelled", body = Object)))]
+async fn cancel(
+    State(app): State<App>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Reply<Json>, ApiError> {
+    caller.owner("cancel rebuilds")?;
+    app.projector.cancel_rebuild(&name).await?;
+    Ok(Reply::ok(json!({ "projection": name })))
+}
+
+/// Compares a projection with a fresh fold of the log.
+#[utoipa::path(post, path = "/projections/{name}/verify", tag = "admin",
+    params(("name" = String, Path, description = "The projection")),
+    responses((status = 200, description = "Whether the digests agree", body = Object)))]
+async fn verify_projection(
+    State(app): State<App>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Reply<Json>, ApiError> {
+    caller.owner("verify projections")?;
+    let verified = app.projector.verify(&name).await?;
+    Ok(Reply::ok(json!({
+        "projection": verified.projection,
+        "ok": verified.matches,
+        "position": verified.position,
+        "serving": verified.serving,
+        "fresh": verified.fresh,
+    })))
+}
+
+/// Checks the whole log. Answers with a line for each step and the verdict last.
+#[utoipa::path(post, path = "/verify", tag = "admin",
+    responses((status = 200, description = "JSON lines; the last one has `ok`", content_type = "application/x-ndjson", body = String)))]
+async fn verify(State(app): State<App>, caller: Caller) -> Result<Response, ApiError> {
+    caller.owner("verify the log")?;
+    let (lines, stream) = mpsc::channel::<Json>(STREAM_QUEUE);
+    tokio::spawn(async move {
+        let progress = lines.clone();
+        let mut last = std::time::Instant::now();
+        let verdict = app
+            .log
+            .store()
+            .verify(move |at| {
+                if last.elapsed() >= VERIFY_REPORT_EVERY {
+                    last = std::time::Instant::now();
+                    // A reader that is too slow for progress misses some of it and nothing else.
+                    let _ = progress.try_send(json!({ "checked": at.events, "events": at.total }));
+                }
+            })
+            .await;
+        let line = match verdict {
+            Ok(verified) => match verified.damage {
+                None => json!({ "ok": true, "events": verified.events }),
+                Some(damage) => json!({
+                    "ok": false,
+                    "events": verified.events,
+                    "first_bad": damage.position.map(|position| position.0),
+                    "error": damage.reason,
+                }),
+            },
+            Err(error) => json!({ "ok": false, "error": error.to_string() }),
+        };
+        let _ = lines.send(line).await;
+    });
+    Ok(json_lines(stream))
+}
+
+fn json_lines(lines: mpsc::Receiver<Json>) -> Response {
+    let body = stream::unfold(lines, |mut lines| async move {
+        let line = lines.recv().await?;
+        let mut bytes = line.to_string().into_bytes();
+        bytes.push(b'\n');
+        Some((Ok::<_, std::convert::Infallible>(Bytes::from(bytes)), lines))
+    });
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], HttpBody::from_stream(body)).into_response()
+}
+
+/// Exports every memory, one a line.
+#[utoipa::path(get, path = "/export", tag = "imports",
+    responses((status = 200, description = "Memories as JSON lines", content_type = "application/x-ndjson", body = String)))]
+async fn export(State(app): State<App>, caller: Caller) -> Result<Response, ApiError> {
+    caller.owner("export everything")?;
+    let head = app.handler.store().head().borrow().0;
+    super::reads::wait(&app, MEMORIES, Some(head)).await?;
+    let (lines, stream) = mpsc::channel::<Json>(STREAM_QUEUE);
+    tokio::spawn(async move {
+        if let Err(error) = export_all(&app, &lines).await {
+            let _ = lines.send(json!({ "error": error.message })).await;
+        }
+    });
+    Ok(json_lines(stream))
+}
+
+/// Sends every memory, page by page. Ends early when nobody reads any more.
+async fn export_all(app: &App, lines: &mpsc::Sender<Json>) -> Result<(), ApiError> {
+    let mut list = ListQuery {
+        filter: MemoryFilter { archived: None, ..MemoryFilter::default() },
+        sort: Sort::Created,
+        direction: Direction::Ascending,
+        limit: Some(cairn_read_model::MAX_LIMIT),
+        ..ListQuery::default()
+    };
+    loop {
+        let page = {
+            let (reader, list) = (app.memories.clone(), list.clone());
+            super::reads::query(move || reader.list(&list)).await?
+        };
+        let mut memories = Vec::with_capacity(page.items.len());
+        for summary in &page.items {
+            let loaded = app.handler.repository().load(summary.id).await.map_err(CommandError::from)?;
+            memories.push(loaded.memory);
+        }
+        let targets: Vec<_> =
+            memories.iter().flat_map(|memory| memory.links().map(|(_, target, _)| target)).collect();
+        let reader = app.memories.clone();
+        let titles = super::reads::query(move || super::reads::titles(&reader, targets.into_iter())).await?;
+        for memory in memories.iter().filter(|memory| memory.is_present()) {
+            let line = serde_json::to_value(crate::exporter::exported(memory, &titles));
+            if lines.send(line.map_err(|error| ApiError::internal(&error))?).await.is_err() {
+                return Ok(());
+            }
+        }
+        match page.next {
+            Some(cursor) => list.cursor = Some(cursor),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// The routes of admins.
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(live))
+        .routes(routes!(ready))
+        .routes(routes!(metrics))
+        .routes(routes!(status))
+        .routes(routes!(projections))
+        .routes(routes!(rebuild, cancel))
+        .routes(routes!(verify_projection))
+        .routes(routes!(verify))
+        .routes(routes!(export))
+}

@@ -1,0 +1,235 @@
+//! `cairn up`: starts the brain, serves it, and stops it in order.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use axum::ServiceExt;
+use axum::extract::Request;
+use axum::http::Uri;
+use cairn_domain::id::PrincipalId;
+use cairn_domain::principal::{Origin, Principal};
+use cairn_domain::truth::Truth;
+use cairn_telemetry::Metrics;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tower::Layer;
+use tower::util::MapRequestLayer;
+use tracing::info;
+
+use crate::brain::Brain;
+use crate::cli::UpArgs;
+use crate::cli::args::{self, Global};
+use crate::config::{Config, LogFormat, default_data_folder};
+use crate::data_folder::Running;
+use crate::http;
+use crate::importer::{self, ImportReport, ImportRequest, ImportState};
+
+/// How long open requests get to end when the node stops.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a running import is looked at.
+const IMPORT_POLL: Duration = Duration::from_millis(100);
+
+/// Runs a node until it is told to stop.
+pub async fn up(global: &Global, args: UpArgs) -> Result<()> {
+    let data = match &global.data {
+        Some(data) => data.clone(),
+        None => default_data_folder()?,
+    };
+    let quiet = global.quiet;
+    let mut config = Config::load(&data, args.config.as_deref())?;
+    if let Some(listen) = args.listen {
+        config.listen = listen;
+    }
+    if let Some(format) = args.log {
+        config.log = match format {
+            args::LogFormat::Text => LogFormat::Text,
+            args::LogFormat::Json => LogFormat::Json,
+        };
+    }
+    let format = match config.log {
+        LogFormat::Text => cairn_telemetry::LogFormat::Text,
+        LogFormat::Json => cairn_telemetry::LogFormat::Json,
+    };
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| default_filter(config.log).to_owned());
+    cairn_telemetry::init_logs(format, &filter)?;
+    let metrics = Arc::new(Metrics::install()?);
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}; is another node running? try --listen", config.listen))?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let brain = Brain::open(&config, metrics).await?;
+    brain.folder.announce(&Running { url: url.clone(), pid: std::process::id(), brain: brain.brain })?;
+    let stop = CancellationToken::new();
+    let server = tokio::spawn(serve(listener, Arc::clone(&brain), stop.clone()));
+    if !quiet {
+        greet(&brain, &url);
+    }
+    let worked = async {
+        for vault in &args.import {
+            import(&brain, vault, quiet).await?;
+        }
+        if !quiet {
+            suggest_next(&brain);
+        }
+        std::future::pending::<Result<()>>().await
+    };
+    let ended = tokio::select! {
+        result = worked => result,
+        result = asked_to_stop() => result,
+    };
+    info!("stopping");
+    brain.folder.withdraw();
+    stop.cancel();
+    if tokio::time::timeout(SHUTDOWN_PATIENCE, server).await.is_err() {
+        info!("some requests did not end in time and were dropped");
+    }
+    brain.close().await;
+    ended
+}
+
+/// A person at a terminal is told what goes wrong; a log for machines also what happens.
+/// The vector index warns of flags that an embedded one does not have.
+const fn default_filter(format: LogFormat) -> &'static str {
+    match format {
+        LogFormat::Text => "warn,qdrant_edge=error",
+        LogFormat::Json => "info,qdrant_edge=error",
+    }
+}
+
+/// Serves HTTP until told to stop, then lets open requests end.
+pub async fn serve(listener: TcpListener, brain: Arc<Brain>, stop: CancellationToken) -> Result<()> {
+    let entities = MapRequestLayer::new(entities_are_memories);
+    let service = entities.layer(http::service(brain));
+    axum::serve(listener, ServiceExt::<Request>::into_make_service(service))
+        .with_graceful_shutdown(async move { stop.cancelled().await })
+        .await?;
+    Ok(())
+}
+
+/// S0-76 to S0-81 call memories entities; both names are answered alike.
+fn entities_are_memories<B>(mut request: axum::http::Request<B>) -> axum::http::Request<B> {
+    let path = request.uri().path_and_query().map(|path| path.as_str().to_owned()).unwrap_or_default();
+    if let Some(rest) = path.strip_prefix("/entities")
+        && (rest.is_empty() || rest.starts_with(['/', '?']))
+        && let Ok(uri) = format!("/memories{rest}").parse::<Uri>()
+    {
+        *request.uri_mut() = uri;
+    }
+    request
+}
+
+async fn asked_to_stop() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
+
+/// The owner as the importer at start acts for them.
+fn owner(brain: &Brain) -> Result<Principal> {
+    let token =
+        brain.tokens.list().into_iter().find(|token| token.ceiling == Truth::User && token.revoked_at.is_none());
+    let token = token.context("the brain has no owner's token")?;
+    Ok(Principal {
+        id: PrincipalId::new(token.id),
+        ceiling: Truth::User,
+        origin: Origin::of(Truth::User, "import"),
+    })
+}
+
+async fn import(brain: &Arc<Brain>, vault: &Path, quiet: bool) -> Result<()> {
+    let request = ImportRequest { path: vault.to_owned(), prune: false, dry_run: false };
+    let id = importer::start(brain, owner(brain)?, request)?;
+    let bar = match quiet || !std::io::stderr().is_terminal() {
+        true => ProgressBar::hidden(),
+        false => ProgressBar::new(0).with_style(
+            ProgressStyle::with_template("{msg} {bar:32} {pos}/{len} {elapsed}").expect("the template is valid"),
+        ),
+    };
+    let report = loop {
+        let Some(report) = brain.imports.report(id) else { bail!("the import was forgotten") };
+        bar.set_length(report.total as u64);
+        bar.set_position(report.done as u64);
+        match report.state {
+            ImportState::Reading => bar.set_message("reading"),
+            ImportState::Writing => bar.set_message("writing"),
+            ImportState::Done | ImportState::Failed => break report,
+        }
+        tokio::time::sleep(IMPORT_POLL).await;
+    };
+    bar.finish_and_clear();
+    if let Some(error) = &report.error {
+        bail!("{} was not imported: {error}", vault.display());
+    }
+    if !quiet {
+        tell(&report);
+    }
+    Ok(())
+}
+
+fn tell(report: &ImportReport) {
+    println!(
+        "Imported {}: {} files, {} memories new, {} changed, {} unchanged, {} links resolved, {} to nothing, {:.1} s",
+        report.path.display(),
+        report.files,
+        report.created,
+        report.changed,
+        report.unchanged,
+        report.counts.links_resolved,
+        report.counts.links_unresolved,
+        report.elapsed_ms as f64 / 1_000.0,
+    );
+    for problem in &report.problems {
+        println!("  {}: {}", problem.path, problem.message);
+    }
+    for failure in &report.failures {
+        println!("  {}: {}", failure.path, failure.message);
+    }
+}
+
+fn greet(brain: &Brain, url: &str) {
+    println!("Cairn {} serves brain {}", env!("CARGO_PKG_VERSION"), brain.brain);
+    println!("  url    {url}");
+    println!("  data   {}", brain.folder.path().display());
+    println!("  token  {}", brain.folder.owner_token().display());
+}
+
+fn suggest_next(brain: &Brain) {
+    let program = std::env::current_exe().map_or_else(|_| "cairn".to_owned(), |path| path.display().to_string());
+    let folder = match default_data_folder() {
+        Ok(default) if default == brain.folder.path() => String::new(),
+        _ => format!(" --data {}", brain.folder.path().display()),
+    };
+    println!("\nTry, in another terminal:");
+    println!("  alias cairn='{program}{folder}'");
+    println!("  cairn search \"what did we decide\"");
+    println!("  cairn list --kind task");
+    println!("  cairn token create --name claude --ceiling ai-cloud");
+    println!("  cairn status");
+    println!("\nCtrl-C stops the node.");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entities_are_another_name_for_memories() {
+        let rewritten = |path: &str| {
+            let request = axum::http::Request::builder().uri(path).body(()).expect("valid");
+            entities_are_memories(request).uri().to_string()
+        };
+        assert_eq!(rewritten("/entities"), "/memories");
+        assert_eq!(rewritten("/entities?kind=task"), "/memories?kind=task");
+        assert_eq!(rewritten("/entities/1/history"), "/memories/1/history");
+        assert_eq!(rewritten("/entitiesandmore"), "/entitiesandmore");
+    }
+}

@@ -1,0 +1,126 @@
+//! What a projection is, to the runner.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use cairn_read_model::ModelError;
+use cairn_read_model::change::Batch;
+use cairn_search::index::SearchError;
+
+/// A read model that is built from the log and can be built again.
+///
+/// Two folds of one log up to one position have the same digest, in whatever batches they were made.
+pub trait Projection: Send + Sync + 'static {
+    /// Its name, which is also the name of its folder.
+    fn name(&self) -> &'static str;
+
+    /// Changes whenever the fold or what it writes changes.
+    fn version(&self) -> u32;
+
+    /// Whether batches must list their events ([`Batch::entries`]).
+    fn entries(&self) -> bool;
+
+    /// Opens the generation in a folder, or begins an empty one. Blocks.
+    ///
+    /// # Errors
+    /// Says also whether another generation must be built instead ([`ProjectionError::is_unusable`]).
+    fn open(&self, folder: &Path) -> Result<Box<dyn Generation>, ProjectionError>;
+}
+
+/// One build of a projection, open for writing. Every method blocks.
+pub trait Generation: Send {
+    /// The position it would go on from if it were opened again now.
+    fn checkpoint(&self) -> u64;
+
+    /// Folds a batch in; queries see it when this returns. What was folded in before changes nothing.
+    ///
+    /// # Errors
+    /// After a transient one the same batch may be applied again.
+    fn apply(&mut self, batch: &Batch) -> Result<(), ProjectionError>;
+
+    /// Makes it fit to serve: whatever is better done once than at each batch, and durable. Repeating it is cheap.
+    ///
+    /// # Errors
+    /// It can be tried again.
+    fn make_ready(&mut self) -> Result<(), ProjectionError>;
+
+    /// From now on queries are answered from this generation.
+    fn serve(&self);
+
+    /// For quiet moments and before the end: puts things in order that may wait. Says whether something is left.
+    ///
+    /// # Errors
+    /// It can be tried again.
+    fn settle(&mut self) -> Result<bool, ProjectionError>;
+
+    /// What computes its digest.
+    fn digester(&self) -> Digester;
+}
+
+/// Computes a generation's digest and the position it is of. Blocks; may be called from any thread while the
+/// generation is written.
+pub type Digester = Arc<dyn Fn() -> Result<(u64, String), ProjectionError> + Send + Sync>;
+
+/// Why a generation could not be opened, written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ProjectionError {
+    /// A model on SQLite.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The search index.
+    #[error(transparent)]
+    Search(#[from] SearchError),
+    /// The checkpoint beside the search index.
+    #[error("the checkpoint {path} cannot be read or written")]
+    Checkpoint {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The generation is of another version, or what it holds is of no use.
+    #[error("the generation in {folder} is of no use: {reason}")]
+    Unusable {
+        /// Its folder.
+        folder: std::path::PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl ProjectionError {
+    /// Whether trying again may help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Model(error) => error.is_transient(),
+            Self::Search(error) => match error {
+                SearchError::Query(_)
+                | SearchError::OtherIndex { .. }
+                | SearchError::Foreign { .. }
+                | SearchError::Corrupt { .. } => false,
+                SearchError::Embed(_)
+                | SearchError::InUse { .. }
+                | SearchError::Io { .. }
+                | SearchError::Flush { .. }
+                | SearchError::NoRoom { .. }
+                | SearchError::Engine { .. }
+                | SearchError::Stopped(_) => true,
+            },
+            Self::Checkpoint { .. } => true,
+            Self::Unusable { .. } => false,
+        }
+    }
+
+    /// Whether another generation must be built.
+    pub fn is_unusable(&self) -> bool {
+        match self {
+            Self::Model(error) => error.is_unusable(),
+            Self::Search(error) => matches!(
+                error,
+                SearchError::OtherIndex { .. } | SearchError::Foreign { .. } | SearchError::Corrupt { .. }
+            ),
+            Self::Checkpoint { .. } => false,
+            Self::Unusable { .. } => true,
+        }
+    }
+}

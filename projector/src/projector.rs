@@ -1,0 +1,386 @@
+//! The handle to all projections of a brain.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_event_store::{Position, SharedStore};
+use serde::Serialize;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::fold::FoldError;
+use crate::projection::{Projection, ProjectionError};
+use crate::run::Run;
+use crate::slot::Slot;
+use crate::status::{Phase, Progress, ProjectionStatus};
+
+/// Keeps the projections of a brain up with its log. Cheap to clone.
+///
+/// When the last clone is dropped the runs end by themselves, soon; [`shutdown`](Self::shutdown) waits for it.
+#[derive(Clone)]
+pub struct Projector {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    slots: Vec<Arc<Slot>>,
+    root: PathBuf,
+    cancel: CancellationToken,
+}
+
+/// Why the projections could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The projection's folder.
+    #[error("the folder of projection `{projection}` cannot be used")]
+    Folder {
+        /// The projection.
+        projection: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Its serving generation, though it may be sound.
+    #[error("the serving generation of projection `{projection}` cannot be opened")]
+    Open {
+        /// The projection.
+        projection: &'static str,
+        /// Why not.
+        source: ProjectionError,
+    },
+    /// There is no usable generation and none could be begun.
+    #[error("no generation of projection `{projection}` could be begun")]
+    Build {
+        /// The projection.
+        projection: &'static str,
+        /// Why not.
+        source: Box<ProjectorError>,
+    },
+    /// The process shuts down.
+    #[error("the process is shutting down")]
+    ShuttingDown,
+}
+
+/// Why something asked of the projector was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum ProjectorError {
+    /// There is no such projection.
+    #[error("there is no projection `{name}`; there are {known}")]
+    Unknown {
+        /// The name given.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// A build is under way already.
+    #[error("projection `{projection}` is being rebuilt already")]
+    AlreadyRebuilding {
+        /// The projection.
+        projection: &'static str,
+    },
+    /// No build is under way.
+    #[error("projection `{projection}` is not being rebuilt")]
+    NotRebuilding {
+        /// The projection.
+        projection: &'static str,
+    },
+    /// No generation serves yet.
+    #[error("projection `{projection}` serves no generation yet; wait for its first build")]
+    NotServing {
+        /// The projection.
+        projection: &'static str,
+    },
+    /// The build ended without serving.
+    #[error("the rebuild of projection `{projection}` ended early: {reason}")]
+    Ended {
+        /// The projection.
+        projection: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// The projection's folder.
+    #[error("the folder of projection `{projection}` cannot be used")]
+    Folder {
+        /// The projection.
+        projection: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// One of its generations.
+    #[error("a generation of projection `{projection}` cannot be used")]
+    Open {
+        /// The projection.
+        projection: &'static str,
+        /// Why not.
+        source: ProjectionError,
+    },
+    /// The log.
+    #[error("projection `{projection}` cannot fold the log")]
+    Fold {
+        /// The projection.
+        projection: &'static str,
+        /// Why not.
+        source: FoldError,
+    },
+    /// The process shuts down.
+    #[error("the process is shutting down")]
+    ShuttingDown,
+}
+
+/// Why a position did not become visible.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WaitError {
+    /// There is no such projection.
+    #[error("there is no projection `{name}`")]
+    Unknown {
+        /// The name given.
+        name: String,
+    },
+    /// It took too long.
+    #[error("projection `{projection}` is at position {reached}, not yet at {wanted}; try again soon")]
+    Timeout {
+        /// The projection.
+        projection: &'static str,
+        /// The position waited for.
+        wanted: u64,
+        /// The position reached.
+        reached: u64,
+    },
+    /// The projection has failed and will not get there.
+    #[error("projection `{projection}` has stopped at position {reached}: {reason}")]
+    Failed {
+        /// The projection.
+        projection: &'static str,
+        /// The position reached.
+        reached: u64,
+        /// Why it stopped.
+        reason: String,
+    },
+}
+
+/// Whether a serving generation is what a fresh fold of the log gives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verification {
+    /// The projection.
+    pub projection: &'static str,
+    /// The position at which both were digested.
+    pub position: u64,
+    /// Whether they are the same.
+    pub matches: bool,
+    /// The digest of the serving generation.
+    pub serving: String,
+    /// The digest of the fresh fold.
+    pub fresh: String,
+}
+
+/// A build under way.
+pub struct RebuildHandle {
+    projection: &'static str,
+    run: Arc<Run>,
+}
+
+impl Projector {
+    /// Starts the projections, with their generations in folders below `root`. Returns as soon as every usable
+    /// generation serves; catching up goes on in the background.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(
+        store: SharedStore,
+        root: PathBuf,
+        projections: Vec<Arc<dyn Projection>>,
+    ) -> Result<Self, StartError> {
+        let cancel = CancellationToken::new();
+        let handle = Handle::current();
+        let started = blocking(move || {
+            let mut slots = Vec::new();
+            discard_verifications(&root);
+            for projection in projections {
+                let (store, handle, token) = (Arc::clone(&store), handle.clone(), cancel.child_token());
+                match Slot::start(projection, store, &root, handle, token) {
+                    Ok(slot) => slots.push(slot),
+                    Err(error) => {
+                        slots.iter().for_each(|slot: &Arc<Slot>| slot.stop());
+                        return Err(error);
+                    }
+                }
+            }
+            Ok(Inner { slots, root, cancel })
+        });
+        let inner = started.await.unwrap_or(Err(StartError::ShuttingDown))?;
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// How every projection fares.
+    pub fn status(&self) -> Vec<ProjectionStatus> {
+        self.inner.slots.iter().map(|slot| slot.status()).collect()
+    }
+
+    /// The position that queries of a projection see; `None` when there is no such projection.
+    pub fn position(&self, name: &str) -> Option<Position> {
+        self.inner.slots.iter().find(|slot| slot.projection.name() == name).map(|slot| Position(slot.shown()))
+    }
+
+    /// Waits until queries of a projection see a position: so readers see what they wrote.
+    ///
+    /// # Errors
+    /// See [`WaitError`].
+    pub async fn wait_for(&self, name: &str, position: Position, timeout: Duration) -> Result<(), WaitError> {
+        let slot = self.slot(name).map_err(|_| WaitError::Unknown { name: name.to_owned() })?;
+        let projection = slot.projection.name();
+        let mut shown = slot.watch();
+        let over = shown.wait_for(|shown| shown.position >= position.0 || shown.failed.is_some());
+        let outcome = tokio::time::timeout(timeout, over).await.map(|over| over.map(|shown| shown.clone()));
+        match outcome {
+            Ok(Ok(shown)) if shown.position >= position.0 => Ok(()),
+            Ok(Ok(shown)) => Err(WaitError::Failed {
+                projection,
+                reached: shown.position,
+                reason: shown.failed.map(|reason| reason.to_string()).unwrap_or_default(),
+            }),
+            // The slot outlives its watchers, so only the time can have run out.
+            Ok(Err(_)) | Err(_) => {
+                Err(WaitError::Timeout { projection, wanted: position.0, reached: slot.shown() })
+            }
+        }
+    }
+
+    /// Waits until queries of every projection see a position.
+    ///
+    /// # Errors
+    /// See [`WaitError`].
+    pub async fn wait_for_all(&self, position: Position, timeout: Duration) -> Result<(), WaitError> {
+        let deadline = tokio::time::Instant::now() + timeout;
+        for slot in &self.inner.slots {
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            self.wait_for(slot.projection.name(), position, left).await?;
+        }
+        Ok(())
+    }
+
+    /// Builds a new generation of a projection beside the serving one and puts it in its place when it has caught up.
+    /// A build that was cancelled or killed is gone on with, unless `from_scratch`.
+    ///
+    /// # Errors
+    /// See [`ProjectorError`].
+    pub async fn rebuild(&self, name: &str, from_scratch: bool) -> Result<RebuildHandle, ProjectorError> {
+        let slot = Arc::clone(self.slot(name)?);
+        let projection = slot.projection.name();
+        let run = blocking(move || slot.build(from_scratch)).await.unwrap_or(Err(ProjectorError::ShuttingDown))?;
+        Ok(RebuildHandle { projection, run })
+    }
+
+    /// Stops a build. What it has got is kept for the next one.
+    ///
+    /// # Errors
+    /// See [`ProjectorError`].
+    pub async fn cancel_rebuild(&self, name: &str) -> Result<(), ProjectorError> {
+        let slot = Arc::clone(self.slot(name)?);
+        blocking(move || slot.cancel_build()).await.unwrap_or(Err(ProjectorError::ShuttingDown))
+    }
+
+    /// The digest of what a projection serves, and the position it is of.
+    ///
+    /// # Errors
+    /// See [`ProjectorError`].
+    pub async fn digest(&self, name: &str) -> Result<(Position, String), ProjectorError> {
+        let slot = Arc::clone(self.slot(name)?);
+        let digested = blocking(move || slot.digest()).await.unwrap_or(Err(ProjectorError::ShuttingDown));
+        digested.map(|(position, digest)| (Position(position), digest))
+    }
+
+    /// Folds the log anew into a temporary folder, as far as the serving generation has got, and compares the two.
+    ///
+    /// # Errors
+    /// See [`ProjectorError`]. A difference is an answer, not an error.
+    pub async fn verify(&self, name: &str) -> Result<Verification, ProjectorError> {
+        let slot = Arc::clone(self.slot(name)?);
+        let projection = slot.projection.name();
+        let folder = self.inner.root.join(format!("{projection}{VERIFICATION}{}", uuid::Uuid::now_v7()));
+        let verified = blocking(move || {
+            std::fs::create_dir_all(&folder).map_err(|source| ProjectorError::Folder { projection, source })?;
+            let verified = slot.verify(&folder);
+            discard(&folder);
+            verified
+        });
+        verified.await.unwrap_or(Err(ProjectorError::ShuttingDown))
+    }
+
+    /// Ends every run after the batch it is writing, and waits for it.
+    pub async fn shutdown(&self) {
+        self.inner.cancel.cancel();
+        let slots = self.inner.slots.clone();
+        // A task is lost only where the runtime itself is ending.
+        let _ = blocking(move || slots.iter().for_each(|slot| slot.stop())).await;
+    }
+
+    fn slot(&self, name: &str) -> Result<&Arc<Slot>, ProjectorError> {
+        let slots = &self.inner.slots;
+        slots.iter().find(|slot| slot.projection.name() == name).ok_or_else(|| {
+            let known: Vec<_> = slots.iter().map(|slot| slot.projection.name()).collect();
+            ProjectorError::Unknown { name: name.chars().take(80).collect(), known: known.join(", ") }
+        })
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+impl RebuildHandle {
+    /// The generation that is built.
+    pub fn generation(&self) -> u64 {
+        self.run.generation
+    }
+
+    /// How far it has got, and every change of it.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.run.progress.clone()
+    }
+
+    /// Waits until the new generation serves.
+    ///
+    /// # Errors
+    /// [`ProjectorError::Ended`] when it was cancelled or cannot be finished.
+    pub async fn finished(&self) -> Result<(), ProjectorError> {
+        let mut progress = self.progress();
+        let over = progress.wait_for(|progress| progress.phase == Phase::Live || progress.phase.is_over()).await;
+        let reason = match over {
+            Ok(progress) if progress.phase == Phase::Live => return Ok(()),
+            Ok(progress) if progress.phase == Phase::Stopped => {
+                "it was cancelled; it can be gone on with".to_owned()
+            }
+            Ok(progress) => progress.problem.clone().unwrap_or_default(),
+            Err(_) => "its thread is gone".to_owned(),
+        };
+        Err(ProjectorError::Ended { projection: self.projection, reason })
+    }
+}
+
+/// What the names of the folders of verifications have in them.
+const VERIFICATION: &str = ".verify-";
+
+/// Deletes what verifications left when the process was killed.
+fn discard_verifications(root: &Path) {
+    let Ok(entries) = std::fs::read_dir(root) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().contains(VERIFICATION) {
+            discard(&entry.path());
+        }
+    }
+}
+
+/// Deletes a temporary folder.
+fn discard(folder: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(folder) {
+        tracing::warn!(folder = %folder.display(), %error, "a temporary folder could not be deleted");
+    }
+}
+
+/// Runs what blocks on a thread that may.
+fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> tokio::task::JoinHandle<T> {
+    tokio::task::spawn_blocking(work)
+}

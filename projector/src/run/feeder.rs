@@ -1,0 +1,96 @@
+//! Reads the log and folds it.
+
+use std::sync::mpsc::SyncSender;
+
+use cairn_event_store::subscription::{Batch as Page, Subscription};
+use cairn_read_model::change::Batch;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use super::{PAGE_EVENTS, RETRY_PAUSE};
+use crate::fold::{Fold, FoldError, SERVING_CACHE_BYTES};
+
+/// What the feeder tells the writer.
+pub(super) enum Feed {
+    /// Write this. `end` says that nothing came after it when it was read.
+    Batch { batch: Box<Batch>, end: bool },
+    /// There is nothing to write: everything was written before.
+    End,
+    /// The log could not be read for now.
+    Problem(String),
+    /// The log cannot be folded on.
+    Failed(FoldError),
+}
+
+pub(super) struct Feeder {
+    pub(super) subscription: Subscription,
+    /// Whether the log holds nothing new.
+    pub(super) complete: bool,
+    pub(super) fold: Fold,
+    pub(super) sender: SyncSender<Feed>,
+    pub(super) cancel: CancellationToken,
+}
+
+/// The writer is gone: there is nobody to feed.
+struct Unheard;
+
+impl Feeder {
+    /// Feeds until the run is to end.
+    pub(super) fn run(mut self, handle: &Handle) {
+        let cancel = self.cancel.clone();
+        handle.block_on(async {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => {}
+                // It ends by itself only where the writer has gone.
+                _ = self.feed() => {}
+            }
+        });
+    }
+
+    async fn feed(&mut self) -> Result<(), Unheard> {
+        if self.complete {
+            self.end()?;
+        }
+        loop {
+            match self.subscription.next_batch(PAGE_EVENTS).await {
+                Ok(page) => self.fold(&page).await?,
+                Err(error) => self.stumble(error.into()).await?,
+            }
+        }
+    }
+
+    async fn fold(&mut self, page: &Page) -> Result<(), Unheard> {
+        loop {
+            match self.fold.batch(&page.events).await {
+                Ok(batch) => {
+                    if page.live {
+                        self.fold.set_budget(SERVING_CACHE_BYTES);
+                    }
+                    return self.tell(Feed::Batch { batch: Box::new(batch), end: page.live });
+                }
+                Err(error) => self.stumble(error).await?,
+            }
+        }
+    }
+
+    fn end(&mut self) -> Result<(), Unheard> {
+        self.fold.set_budget(SERVING_CACHE_BYTES);
+        self.tell(Feed::End)
+    }
+
+    /// Pauses after what may pass; stops at what will not.
+    async fn stumble(&mut self, error: FoldError) -> Result<(), Unheard> {
+        if error.is_transient() {
+            self.tell(Feed::Problem(error.to_string()))?;
+            tokio::time::sleep(RETRY_PAUSE).await;
+            return Ok(());
+        }
+        self.tell(Feed::Failed(error))?;
+        std::future::pending().await
+    }
+
+    fn tell(&self, feed: Feed) -> Result<(), Unheard> {
+        self.sender.send(feed).map_err(|_| Unheard)
+    }
+}

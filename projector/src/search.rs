@@ -1,0 +1,275 @@
+//! The search index as a projection.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use cairn_domain::field::{FieldName, FieldRole};
+use cairn_domain::kind::Kind;
+use cairn_domain::memory::Memory;
+use cairn_domain::value::Value;
+use cairn_read_model::change::{Batch, MemoryChange};
+use cairn_search::document::{Change, Document};
+use cairn_search::embedder::Embedder;
+use cairn_search::index::SearchIndex;
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+
+use crate::generations::replace;
+use crate::projection::{Digester, Generation, Projection, ProjectionError};
+
+/// Changes whenever what the index is told changes. (How it stores that is a matter of `cairn-search`.)
+pub const VERSION: u32 = 1;
+/// The index is made durable after this many events at the latest.
+pub const FLUSH_EVENTS: u64 = 20_000;
+/// The index is made durable after this long at the latest, while events come in.
+pub const FLUSH_EVERY: Duration = Duration::from_secs(2);
+
+/// The file beside the index that holds its checkpoint.
+const CHECKPOINT_FILE: &str = "checkpoint.json";
+/// The folder of the index in that of its generation.
+const INDEX_FOLDER: &str = "index";
+
+/// Gives the index that serves. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct SearchReader {
+    index: Arc<RwLock<Option<SearchIndex>>>,
+}
+
+impl SearchReader {
+    /// The index that serves; `None` while the first one is built.
+    pub fn current(&self) -> Option<SearchIndex> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn serve(&self, index: SearchIndex) {
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = Some(index);
+    }
+}
+
+/// The search index, with the reader that answers from it.
+pub struct SearchProjection {
+    reader: SearchReader,
+    embedder: Arc<dyn Embedder>,
+    handle: Handle,
+}
+
+impl SearchProjection {
+    /// A projection whose index serves through `reader`. Must be made inside of the runtime it is to run on.
+    pub fn new(reader: SearchReader, embedder: Arc<dyn Embedder>) -> Self {
+        Self { reader, embedder, handle: Handle::current() }
+    }
+}
+
+/// What the checkpoint file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Checkpoint {
+    version: u32,
+    position: u64,
+}
+
+impl Projection for SearchProjection {
+    fn name(&self) -> &'static str {
+        "search"
+    }
+
+    fn version(&self) -> u32 {
+        VERSION
+    }
+
+    fn entries(&self) -> bool {
+        false
+    }
+
+    fn open(&self, folder: &Path) -> Result<Box<dyn Generation>, ProjectionError> {
+        let file = folder.join(CHECKPOINT_FILE);
+        let checkpoint = read(&file)?.unwrap_or(Checkpoint { version: VERSION, position: 0 });
+        if checkpoint.version != VERSION {
+            let reason = format!("it is of version {}, this program needs {VERSION}", checkpoint.version);
+            return Err(ProjectionError::Unusable { folder: folder.to_owned(), reason });
+        }
+        let index = folder.join(INDEX_FOLDER);
+        if checkpoint.position > 0 && !index.exists() {
+            return Err(ProjectionError::Unusable {
+                folder: folder.to_owned(),
+                reason: "its index is gone".into(),
+            });
+        }
+        let index = self.handle.block_on(SearchIndex::open(&index, Arc::clone(&self.embedder)))?;
+        Ok(Box::new(SearchGeneration {
+            index,
+            reader: self.reader.clone(),
+            handle: self.handle.clone(),
+            file,
+            durable: checkpoint.position,
+            flushed: Instant::now(),
+            reached: Arc::new(Mutex::new(checkpoint.position)),
+        }))
+    }
+}
+
+struct SearchGeneration {
+    index: SearchIndex,
+    reader: SearchReader,
+    handle: Handle,
+    file: PathBuf,
+    /// The position of the checkpoint file.
+    durable: u64,
+    flushed: Instant,
+    /// The position applied. Held while a batch is applied or a digest taken, so that the two never overlap.
+    reached: Arc<Mutex<u64>>,
+}
+
+impl SearchGeneration {
+    /// Makes everything durable, then moves the checkpoint.
+    fn flush(&mut self) -> Result<(), ProjectionError> {
+        let position = *lock(&self.reached);
+        if position > self.durable {
+            self.handle.block_on(self.index.flush())?;
+            let json =
+                serde_json::to_vec(&Checkpoint { version: VERSION, position }).expect("numbers are plain JSON");
+            replace(&self.file, &json)
+                .map_err(|source| ProjectionError::Checkpoint { path: self.file.clone(), source })?;
+            self.durable = position;
+        }
+        self.flushed = Instant::now();
+        Ok(())
+    }
+}
+
+impl Generation for SearchGeneration {
+    fn checkpoint(&self) -> u64 {
+        self.durable
+    }
+
+    fn apply(&mut self, batch: &Batch) -> Result<(), ProjectionError> {
+        let reached = {
+            let mut reached = lock(&self.reached);
+            if batch.position > *reached {
+                let changes = batch.memories.iter().filter_map(change).collect();
+                self.handle.block_on(self.index.apply(changes))?;
+                *reached = batch.position;
+            }
+            *reached
+        };
+        if reached - self.durable >= FLUSH_EVENTS || self.flushed.elapsed() >= FLUSH_EVERY {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn make_ready(&mut self) -> Result<(), ProjectionError> {
+        self.flush()?;
+        self.handle.block_on(self.index.optimize())?;
+        Ok(())
+    }
+
+    fn serve(&self) {
+        self.reader.serve(self.index.clone());
+    }
+
+    fn settle(&mut self) -> Result<bool, ProjectionError> {
+        self.flush()?;
+        let index = self.index.clone();
+        // It returns at once where there is nothing to do, and nobody need wait for it where there is.
+        self.handle.spawn(async move {
+            if let Err(error) = index.optimize().await {
+                tracing::warn!(%error, "the search index could not be optimised");
+            }
+        });
+        Ok(false)
+    }
+
+    fn digester(&self) -> Digester {
+        let (index, handle, reached) = (self.index.clone(), self.handle.clone(), Arc::clone(&self.reached));
+        Arc::new(move || {
+            let position = lock(&reached);
+            let digest = handle.block_on(index.digest())?;
+            Ok((*position, digest))
+        })
+    }
+}
+
+/// A poisoned lock is taken all the same: the position is written after the last step that could panic.
+fn lock(reached: &Mutex<u64>) -> MutexGuard<'_, u64> {
+    reached.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read(file: &Path) -> Result<Option<Checkpoint>, ProjectionError> {
+    match std::fs::read(file) {
+        Ok(json) => serde_json::from_slice(&json).map(Some).map_err(|error| ProjectionError::Unusable {
+            folder: file.to_owned(),
+            reason: format!("its checkpoint cannot be read: {error}"),
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ProjectionError::Checkpoint { path: file.to_owned(), source }),
+    }
+}
+
+fn change(change: &MemoryChange) -> Option<Change> {
+    let memory = &change.memory;
+    if memory.is_erased() {
+        return Some(Change::Remove(memory.id()));
+    }
+    document(memory).map(|document| Change::Put(Box::new(document)))
+}
+
+/// What the index is told of a memory; `None` for one that was never created.
+fn document(memory: &Memory) -> Option<Document> {
+    let (event, source) = memory.source()?;
+    let created = memory.created()?;
+    Some(Document {
+        memory: memory.id(),
+        kind: memory.kind(),
+        title: memory.title().to_owned(),
+        body: memory.body().text().to_owned(),
+        extra: extra(memory),
+        tags: memory.tags().map(|(tag, _)| tag.to_owned()).collect(),
+        links: memory.links().map(|(_, target, _)| target).collect(),
+        truth: source.truth,
+        origin: source.origin.clone(),
+        event,
+        created_at: time(created.hlc.millis),
+        updated_at: time(memory.updated().millis),
+        when: about(memory),
+        archived: memory.is_archived(),
+    })
+}
+
+/// The words in the other fields. Dates, numbers and states are filtered by, not searched for.
+fn extra(memory: &Memory) -> String {
+    let mut words = Vec::new();
+    for (name, claims) in memory.fields() {
+        let FieldRole::Attribute(_) = name.role() else { continue };
+        match claims.effective().map(|claim| &claim.value) {
+            Some(Value::Text(text)) => words.push(text.clone()),
+            Some(list @ Value::List(_)) => words.push(list.display()),
+            _ => {}
+        }
+    }
+    words.join("\n")
+}
+
+fn about(memory: &Memory) -> Option<DateTime<Utc>> {
+    let text = |name: &str| {
+        let name: FieldName = name.parse().expect("the names of typed fields are field names");
+        memory.value(&name)?.as_text().map(str::to_owned)
+    };
+    let day = |name| {
+        let day: NaiveDate = text(name)?.parse().ok()?;
+        Some(day.and_time(NaiveTime::MIN).and_utc())
+    };
+    match memory.kind() {
+        Kind::Task => day("due_date"),
+        Kind::Project => day("start_date"),
+        Kind::Event => Some(DateTime::parse_from_rfc3339(&text("start_time")?).ok()?.to_utc()),
+        Kind::Daily => day("log_date"),
+        Kind::Note | Kind::Person | Kind::Place => None,
+    }
+}
+
+fn time(millis: u64) -> DateTime<Utc> {
+    let millis = i64::try_from(millis).unwrap_or(i64::MAX);
+    DateTime::from_timestamp_millis(millis).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}

@@ -1,0 +1,310 @@
+//! One projection of a projector: its generations, the run that serves and the run that builds.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cairn_event_store::{Direction, Filter, Position, SharedStore};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::fold::{BUILDING_CACHE_BYTES, Fold};
+use crate::generations::Generations;
+use crate::projection::{Generation, Projection};
+use crate::projector::{ProjectorError, StartError, Verification};
+use crate::run::{PAGE_EVENTS, Purpose, Run};
+use crate::status::{Phase, Progress, ProjectionStatus, State};
+
+pub(crate) struct Slot {
+    pub(crate) projection: Arc<dyn Projection>,
+    pub(crate) store: SharedStore,
+    pub(crate) generations: Generations,
+    pub(crate) handle: Handle,
+    pub(crate) cancel: CancellationToken,
+    shown: watch::Sender<Shown>,
+    runs: Mutex<Runs>,
+    /// Held while a build is begun or cancelled, which takes a while.
+    changing: Mutex<()>,
+}
+
+/// What queries see.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shown {
+    /// Up to where.
+    pub(crate) position: u64,
+    /// Why it will get no further, if so.
+    pub(crate) failed: Option<Arc<str>>,
+}
+
+#[derive(Default)]
+struct Runs {
+    serving: Option<Arc<Run>>,
+    building: Option<Arc<Run>>,
+}
+
+impl Slot {
+    /// Opens a projection's folder and sets its runs going: from the serving generation where there is a usable one,
+    /// else from a new one or the one begun before. Blocks.
+    pub(crate) fn start(
+        projection: Arc<dyn Projection>,
+        store: SharedStore,
+        root: &Path,
+        handle: Handle,
+        cancel: CancellationToken,
+    ) -> Result<Arc<Self>, StartError> {
+        let name = projection.name();
+        let generations =
+            Generations::open(root, name).map_err(|source| StartError::Folder { projection: name, source })?;
+        let slot = Arc::new(Self {
+            projection,
+            store,
+            generations,
+            handle,
+            cancel,
+            shown: watch::Sender::default(),
+            runs: Mutex::default(),
+            changing: Mutex::default(),
+        });
+        if !slot.resume_serving()? {
+            slot.build(false)
+                .map_err(|source| StartError::Build { projection: name, source: Box::new(source) })?;
+        }
+        Ok(slot)
+    }
+
+    /// Serves the generation that served last; says whether it could.
+    fn resume_serving(self: &Arc<Self>) -> Result<bool, StartError> {
+        let projection = self.projection.name();
+        let folder = |source| StartError::Folder { projection, source };
+        let failed = |source| StartError::Open { projection, source };
+        let Some(serving) = self.generations.serving().map_err(folder)? else { return Ok(false) };
+        let mut generation = match self.projection.open(&self.generations.path(serving.generation)) {
+            Ok(generation) => generation,
+            Err(error) if error.is_unusable() => {
+                tracing::warn!(projection, reason = %error, "the serving generation is of no use; building another");
+                return Ok(false);
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        if generation.checkpoint() > self.head() {
+            tracing::warn!(projection, "the serving generation is ahead of the log; building another");
+            return Ok(false);
+        }
+        generation.make_ready().map_err(failed)?;
+        generation.serve();
+        self.show(generation.checkpoint());
+        let run = Run::start(self, serving.generation, generation, Purpose::Serve).map_err(folder)?;
+        self.runs().serving = Some(run);
+        Ok(true)
+    }
+
+    /// Builds another generation, going on with one that was not finished unless that is not wanted. Blocks.
+    pub(crate) fn build(self: &Arc<Self>, from_scratch: bool) -> Result<Arc<Run>, ProjectorError> {
+        let projection = self.projection.name();
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let earlier = self.runs().building.clone();
+        if let Some(earlier) = earlier {
+            if !earlier.progress.borrow().phase.is_over() {
+                return Err(ProjectorError::AlreadyRebuilding { projection });
+            }
+            earlier.stop();
+        }
+        let folder = |source| ProjectorError::Folder { projection, source };
+        let unfinished = self.generations.unfinished().map_err(folder)?.filter(|_| !from_scratch);
+        let (number, generation) = match unfinished.map(|number| (number, self.resume(number))) {
+            Some((number, Some(generation))) => (number, generation),
+            _ => self.begin()?,
+        };
+        let run = Run::start(self, number, generation, Purpose::Build).map_err(folder)?;
+        let mut runs = self.runs();
+        // It may have been so quick that it serves already.
+        if !runs.serving.as_ref().is_some_and(|serving| Arc::ptr_eq(serving, &run)) {
+            runs.building = Some(Arc::clone(&run));
+        }
+        Ok(run)
+    }
+
+    /// Opens a generation that was not finished, if it is of any use.
+    fn resume(&self, number: u64) -> Option<Box<dyn Generation>> {
+        match self.projection.open(&self.generations.path(number)) {
+            Ok(generation) if generation.checkpoint() <= self.head() => Some(generation),
+            Ok(_) => None,
+            Err(error) => {
+                let projection = self.projection.name();
+                tracing::warn!(projection, number, reason = %error, "an unfinished generation is given up");
+                None
+            }
+        }
+    }
+
+    fn begin(&self) -> Result<(u64, Box<dyn Generation>), ProjectorError> {
+        let projection = self.projection.name();
+        let folder = |source| ProjectorError::Folder { projection, source };
+        let number = self.generations.begin().map_err(folder)?;
+        self.generations.tidy(&[number]).map_err(folder)?;
+        let generation = self
+            .projection
+            .open(&self.generations.path(number))
+            .map_err(|source| ProjectorError::Open { projection, source })?;
+        Ok((number, generation))
+    }
+
+    /// Stops the build and keeps what it has got.
+    pub(crate) fn cancel_build(&self) -> Result<(), ProjectorError> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let building = self.runs().building.clone();
+        let projection = self.projection.name();
+        let Some(run) = building.filter(|run| !run.progress.borrow().phase.is_over()) else {
+            return Err(ProjectorError::NotRebuilding { projection });
+        };
+        run.stop();
+        Ok(())
+    }
+
+    /// Puts a build in the place of the run that serves, which is stopped. Says whether it may: a build that was to
+    /// end must not.
+    pub(crate) fn promote(&self, run: &Arc<Run>) -> bool {
+        let old = {
+            let mut runs = self.runs();
+            if run.cancel.is_cancelled() {
+                return false;
+            }
+            runs.building = None;
+            runs.serving.replace(Arc::clone(run))
+        };
+        // Outside of the lock: the old run may take a moment to end, and asking for the status must not wait for it.
+        if let Some(old) = old {
+            old.stop();
+        }
+        true
+    }
+
+    /// After a switch only the generation before is kept.
+    pub(crate) fn tidy(&self) {
+        let kept = self.generations.serving().ok().flatten().and_then(|serving| serving.previous);
+        if let Err(error) = self.generations.forget_older(kept.as_slice()) {
+            tracing::warn!(projection = self.projection.name(), %error, "an old generation could not be deleted");
+        }
+    }
+
+    /// Tells waiting readers how far queries see now.
+    pub(crate) fn show(&self, position: u64) {
+        self.shown.send_modify(|shown| *shown = Shown { position, failed: None });
+    }
+
+    /// Tells waiting readers that queries will see no more, where the run is the one that serves or none does.
+    pub(crate) fn fail(&self, run: &Arc<Run>, reason: &str) {
+        if self.runs().serving.as_ref().is_some_and(|serving| !Arc::ptr_eq(serving, run)) {
+            return;
+        }
+        self.shown.send_modify(|shown| shown.failed = Some(reason.into()));
+    }
+
+    pub(crate) fn shown(&self) -> u64 {
+        self.shown.borrow().position
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<Shown> {
+        self.shown.subscribe()
+    }
+
+    /// The log's last position.
+    pub(crate) fn head(&self) -> u64 {
+        self.store.head().borrow().0
+    }
+
+    pub(crate) fn status(&self) -> ProjectionStatus {
+        let (serving, building) = {
+            let runs = self.runs();
+            (runs.serving.clone(), runs.building.clone())
+        };
+        let progress = |run: &Arc<Run>| run.progress.borrow().clone();
+        let (serving, rebuild) = (serving.as_ref().map(progress), building.as_ref().map(progress));
+        let shown = self.shown.borrow().clone();
+        let head = self.head().max(shown.position);
+        let problem = serving.as_ref().or(rebuild.as_ref()).and_then(|progress| progress.problem.clone());
+        ProjectionStatus {
+            name: self.projection.name(),
+            version: self.projection.version(),
+            generation: serving.as_ref().map(|progress| progress.generation),
+            position: shown.position,
+            head,
+            lag: head - shown.position,
+            events_per_second: serving.as_ref().or(rebuild.as_ref()).map_or(0.0, |run| run.events_per_second),
+            state: state(serving.as_ref(), rebuild.as_ref()),
+            problem: shown.failed.map(|reason| reason.to_string()).or(problem),
+            rebuild,
+        }
+    }
+
+    /// The digest of the serving generation, and the position it is of. Blocks.
+    pub(crate) fn digest(&self) -> Result<(u64, String), ProjectorError> {
+        let projection = self.projection.name();
+        let serving = self.runs().serving.clone();
+        let run = serving.ok_or(ProjectorError::NotServing { projection })?;
+        (run.digester)().map_err(|source| ProjectorError::Open { projection, source })
+    }
+
+    /// Compares the serving generation with a fresh fold of the same events, made in `folder`. Blocks.
+    pub(crate) fn verify(&self, folder: &Path) -> Result<Verification, ProjectorError> {
+        let projection = self.projection.name();
+        let failed = |source| ProjectorError::Open { projection, source };
+        let (position, serving) = self.digest()?;
+        let mut generation = self.projection.open(folder).map_err(failed)?;
+        let mut fold = Fold::new(Arc::clone(&self.store), BUILDING_CACHE_BYTES, self.projection.entries());
+        let mut next = 1;
+        while next <= position {
+            if self.cancel.is_cancelled() {
+                return Err(ProjectorError::ShuttingDown);
+            }
+            let limit = PAGE_EVENTS.min(usize::try_from(position - next + 1).unwrap_or(PAGE_EVENTS));
+            let batch = self.handle.block_on(async {
+                let filter = Filter::default();
+                let page = self.store.read_all(Position(next), Direction::Forwards, &filter, limit).await?;
+                let upto: Vec<_> = page.events.into_iter().filter(|event| event.position.0 <= position).collect();
+                fold.batch(&upto).await
+            });
+            let batch = batch.map_err(|source| ProjectorError::Fold { projection, source })?;
+            if batch.events == 0 {
+                break;
+            }
+            next = batch.position + 1;
+            generation.apply(&batch).map_err(failed)?;
+        }
+        let (_, fresh) = (generation.digester())().map_err(failed)?;
+        Ok(Verification { projection, position, matches: serving == fresh, serving, fresh })
+    }
+
+    /// Ends both runs, each after the batch it is writing. Blocks.
+    pub(crate) fn stop(&self) {
+        self.cancel.cancel();
+        // A build may turn into the serving run meanwhile, so both are looked up again until none is left.
+        loop {
+            let (serving, building) = {
+                let mut runs = self.runs();
+                (runs.serving.take(), runs.building.take())
+            };
+            if serving.is_none() && building.is_none() {
+                return;
+            }
+            serving.iter().chain(&building).for_each(|run| run.stop());
+        }
+    }
+
+    /// A poisoned lock is taken all the same: runs are only put in or taken out under it.
+    fn runs(&self) -> MutexGuard<'_, Runs> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn state(serving: Option<&Progress>, rebuild: Option<&Progress>) -> State {
+    if rebuild.is_some_and(|progress| !progress.phase.is_over()) {
+        return State::Rebuilding;
+    }
+    match serving.or(rebuild).map(|progress| progress.phase) {
+        Some(Phase::Live) => State::Live,
+        Some(Phase::Filling | Phase::Indexing | Phase::CatchingUp) => State::CatchingUp,
+        Some(Phase::Failed) => State::Failed,
+        Some(Phase::Stopped) | None => State::Stopped,
+    }
+}

@@ -1,0 +1,4 @@
+//! What the crash tests write.
+
+pub mod load;
+pub mod vault;
