@@ -1,6 +1,6 @@
 //! A running brain: everything a request needs, put together once at start.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use cairn_command::{CommandError, Handler, RegisterPrincipal};
@@ -8,6 +8,7 @@ use cairn_domain::id::PrincipalId;
 use cairn_domain::principal::{Origin, Principal};
 use cairn_domain::truth::Truth;
 use cairn_event_store::keyring::{Keyring, KeyringError};
+use cairn_event_store::notary::{Notary, Noted, VerifyingKey};
 use cairn_event_store::sealed::Sealed;
 use cairn_event_store::sqlite::{OpenError, SqliteStore};
 use cairn_event_store::{Position, SharedStore};
@@ -16,6 +17,10 @@ use cairn_read_model::{Memories, Timeline};
 use cairn_search::embedder::{EmbedError, Embedder, HttpEmbedder, HttpEmbedderConfig, StaticEmbedder};
 use cairn_telemetry::Metrics;
 use chrono::{DateTime, Utc};
+use ed25519_dalek::SigningKey;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::config::{Config, EmbedderConfig};
@@ -36,6 +41,8 @@ pub struct Brain {
     pub tokens: Tokens,
     /// The sealed event log itself, for what only it can tell.
     pub log: Arc<Sealed<SqliteStore>>,
+    /// Signs the log.
+    pub notary: Signing,
     /// Carries commands out.
     pub handler: Handler,
     /// Keeps the read models up to date.
@@ -54,6 +61,36 @@ pub struct Brain {
     pub started: Instant,
     /// The name of the model that makes vectors.
     pub embedder: String,
+}
+
+/// The notary at work.
+pub struct Signing {
+    /// How far it is.
+    pub noted: watch::Receiver<Noted>,
+    /// What it signs with, for whoever checks.
+    pub key: VerifyingKey,
+    ended: CancellationToken,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Signing {
+    fn start(log: &Arc<Sealed<SqliteStore>>, key: SigningKey, folder: &DataFolder) -> Self {
+        let verifying = key.verifying_key();
+        let (notary, noted) = Notary::new(Arc::clone(log), key, folder.notary());
+        let ended = CancellationToken::new();
+        let task = tokio::spawn(notary.run(ended.clone().cancelled_owned()));
+        Self { noted, key: verifying, ended, task: Mutex::new(Some(task)) }
+    }
+
+    /// Signs what is not signed yet, and ends.
+    async fn stop(&self) {
+        self.ended.cancel();
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            // Its panic, if any, has been reported by the panic hook.
+            let _ = task.await;
+        }
+    }
 }
 
 /// Why a brain does not start.
@@ -108,11 +145,13 @@ impl Brain {
             Arc::new(SearchProjection::new(search.clone(), embedder)),
         ];
         let projector = Projector::start(store, folder.read(), projections).await?;
+        let notary = Signing::start(&log, identity.key, &folder);
         let brain = Self {
             brain: identity.brain,
             folder,
             tokens,
             log,
+            notary,
             handler,
             projector,
             memories,
@@ -156,6 +195,7 @@ impl Brain {
     /// Stops in order: projections finish their batch, the log is closed last.
     pub async fn close(&self) {
         self.projector.shutdown().await;
+        self.notary.stop().await;
         self.log.store().close().await;
         self.folder.withdraw();
     }

@@ -7,7 +7,7 @@
 //! owner.token    the owner's token (0600)
 //! tokens.json    hashes of all tokens (0600)
 //! node.json      where the running node answers
-//! log/           events.db, keys.db: the only things that cannot be made anew
+//! log/           events.db, keys.db: the only things that cannot be made anew; notary/: what proves them
 //! read/          read models, a file for each generation
 //! ```
 
@@ -147,6 +147,11 @@ impl DataFolder {
     /// The keys that memories are sealed with.
     pub fn keys(&self) -> PathBuf {
         self.path.join("log/keys.db")
+    }
+
+    /// What the notary keeps.
+    pub fn notary(&self) -> PathBuf {
+        self.path.join("log/notary")
     }
 
     /// The read models.

@@ -5,6 +5,7 @@
 //! that make the routes, so it cannot name another set of them.
 
 pub mod admin;
+pub mod drain;
 pub mod envelope;
 pub mod error;
 pub mod extract;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::{Body, HttpBody};
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
@@ -35,6 +37,7 @@ use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use crate::brain::Brain;
+use drain::Drainable;
 use envelope::REQUEST_ID;
 use error::ApiError;
 
@@ -134,6 +137,7 @@ async fn observe(State(app): State<App>, request: Request, next: Next) -> Respon
     let started = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let (request, body) = drainable(request);
     let answer = std::panic::AssertUnwindSafe(REQUEST_ID.scope(id, next.run(request))).catch_unwind();
     let mut response = match tokio::time::timeout(REQUEST_TIMEOUT, answer).await {
         Ok(Ok(response)) => response,
@@ -155,6 +159,11 @@ async fn observe(State(app): State<App>, request: Request, next: Next) -> Respon
             REQUEST_ID.sync_scope(id, || error.into_response())
         }
     };
+    if let Some(body) = body
+        && !response.status().is_success()
+    {
+        body.drain().await;
+    }
     if let Ok(value) = HeaderValue::from_str(id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer())) {
         response.headers_mut().insert("x-request-id", value);
     }
@@ -167,4 +176,14 @@ async fn observe(State(app): State<App>, request: Request, next: Next) -> Respon
     counter!("cairn_http_requests_total", "method" => method, "route" => route, "status" => status.to_string())
         .increment(1);
     response
+}
+
+/// Keeps a handle on the body of a request, where it has one.
+fn drainable(request: Request) -> (Request, Option<Drainable>) {
+    if request.body().is_end_stream() {
+        return (request, None);
+    }
+    let (parts, body) = request.into_parts();
+    let body = Drainable::new(body, &parts.headers);
+    (Request::from_parts(parts, Body::new(body.clone())), Some(body))
 }

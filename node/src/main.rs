@@ -17,6 +17,10 @@ use clap::Parser;
 
 use cli::{Cli, Command};
 
+/// Requests, folds and the index allocate a great deal from many threads, which the system's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

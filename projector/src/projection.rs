@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cairn_read_model::ModelError;
 use cairn_read_model::change::Batch;
@@ -19,6 +20,9 @@ pub trait Projection: Send + Sync + 'static {
 
     /// Whether batches must list their events ([`Batch::entries`]).
     fn entries(&self) -> bool;
+
+    /// The least time between two batches of a busy log, once it has caught up. What queries see lags by about as much.
+    fn pace(&self) -> Duration;
 
     /// Opens the generation in a folder, or begins an empty one. Blocks.
     ///
@@ -47,11 +51,20 @@ pub trait Generation: Send {
     /// From now on queries are answered from this generation.
     fn serve(&self);
 
-    /// For quiet moments and before the end: puts things in order that may wait. Says whether something is left.
+    /// For quiet moments: puts things in order that may wait. Says whether something is left
+    /// that must be done: a file that holds what was erased, above all.
     ///
     /// # Errors
     /// It can be tried again.
     fn settle(&mut self) -> Result<bool, ProjectionError>;
+
+    /// Before the end: as [`Generation::settle`], but does not leave to the background what is soon done.
+    ///
+    /// # Errors
+    /// What is left is done after the next start.
+    fn close(&mut self) -> Result<(), ProjectionError> {
+        self.settle().map(drop)
+    }
 
     /// What computes its digest.
     fn digester(&self) -> Digester;

@@ -1,8 +1,8 @@
 //! One run of a projection: a thread that reads and folds, and a thread that writes.
 //!
 //! The two are joined by a short queue. While the log is far ahead, pages are full and both threads are busy; when the
-//! run has caught up, each page holds what has come in since the last one, so batches shrink to what there is and
-//! nothing ever waits for company.
+//! run has caught up, each page holds what has come in since the last one. In a quiet log that is read at once; in a
+//! busy one a page waits for company for some milliseconds ([`Projection::pace`]), because each costs a transaction.
 
 mod feeder;
 mod meter;
@@ -70,6 +70,7 @@ impl Run {
             target: slot.head().max(checkpoint),
             events_per_second: 0.0,
             eta_seconds: None,
+            tidy: false,
             problem: None,
         });
         let run = Arc::new(Self {
@@ -83,6 +84,7 @@ impl Run {
         let feeder = Feeder {
             subscription: subscribe(Arc::clone(&slot.store), Position(checkpoint), Filter::default()),
             complete: checkpoint >= slot.head(),
+            pace: slot.projection.pace(),
             fold: fold(&slot.store, slot.projection.as_ref(), purpose),
             sender,
             cancel: cancel.clone(),

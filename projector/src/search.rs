@@ -11,7 +11,7 @@ use cairn_domain::value::Value;
 use cairn_read_model::change::{Batch, MemoryChange};
 use cairn_search::document::{Change, Document};
 use cairn_search::embedder::Embedder;
-use cairn_search::index::SearchIndex;
+use cairn_search::index::{SearchError, SearchIndex};
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
@@ -21,10 +21,17 @@ use crate::projection::{Digester, Generation, Projection, ProjectionError};
 
 /// Changes whenever what the index is told changes. (How it stores that is a matter of `cairn-search`.)
 pub const VERSION: u32 = 1;
+/// What is written is found so much later at most, while many commands come in.
+const PACE: Duration = Duration::from_millis(50);
 /// The index is made durable after this many events at the latest.
 pub const FLUSH_EVENTS: u64 = 20_000;
 /// The index is made durable after this long at the latest, while events come in.
 pub const FLUSH_EVERY: Duration = Duration::from_secs(2);
+
+/// The least time between two times that the index is put in order, which may rewrite much of it.
+const ORDER_PAUSE: Duration = Duration::from_secs(5);
+/// How long the end waits for what was erased to be taken out of the files; what is left is done after the next start.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The file beside the index that holds its checkpoint.
 const CHECKPOINT_FILE: &str = "checkpoint.json";
@@ -82,6 +89,10 @@ impl Projection for SearchProjection {
         false
     }
 
+    fn pace(&self) -> Duration {
+        PACE
+    }
+
     fn open(&self, folder: &Path) -> Result<Box<dyn Generation>, ProjectionError> {
         let file = folder.join(CHECKPOINT_FILE);
         let checkpoint = read(&file)?.unwrap_or(Checkpoint { version: VERSION, position: 0 });
@@ -104,6 +115,7 @@ impl Projection for SearchProjection {
             file,
             durable: checkpoint.position,
             flushed: Instant::now(),
+            ordered: None,
             reached: Arc::new(Mutex::new(checkpoint.position)),
         }))
     }
@@ -117,8 +129,17 @@ struct SearchGeneration {
     /// The position of the checkpoint file.
     durable: u64,
     flushed: Instant,
+    /// When it was last begun to be put in order.
+    ordered: Option<Instant>,
     /// The position applied. Held while a batch is applied or a digest taken, so that the two never overlap.
     reached: Arc<Mutex<u64>>,
+}
+
+/// Takes out what was erased, and builds the vector graphs that are due.
+async fn in_order(index: &SearchIndex) -> Result<(), SearchError> {
+    index.purge().await?;
+    index.optimize().await?;
+    Ok(())
 }
 
 impl SearchGeneration {
@@ -171,14 +192,29 @@ impl Generation for SearchGeneration {
 
     fn settle(&mut self) -> Result<bool, ProjectionError> {
         self.flush()?;
-        let index = self.index.clone();
+        if self.ordered.is_some_and(|began| began.elapsed() < ORDER_PAUSE) {
+            return Ok(self.index.purge_due());
+        }
+        self.ordered = Some(Instant::now());
         // It returns at once where there is nothing to do, and nobody need wait for it where there is.
+        let index = self.index.clone();
         self.handle.spawn(async move {
-            if let Err(error) = index.optimize().await {
-                tracing::warn!(%error, "the search index could not be optimised");
+            if let Err(error) = in_order(&index).await {
+                tracing::warn!(%error, "the search index could not be put in order");
             }
         });
-        Ok(false)
+        Ok(self.index.purge_due())
+    }
+
+    fn close(&mut self) -> Result<(), ProjectionError> {
+        self.flush()?;
+        if self.index.purge_due() {
+            let purging = async { tokio::time::timeout(CLOSE_PATIENCE, self.index.purge()).await };
+            if let Ok(purged) = self.handle.block_on(purging) {
+                purged?;
+            }
+        }
+        Ok(())
     }
 
     fn digester(&self) -> Digester {

@@ -1,6 +1,7 @@
 //! One projection of a projector: its generations, the run that serves and the run that builds.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cairn_event_store::{Direction, Filter, Position, SharedStore};
@@ -22,6 +23,8 @@ pub(crate) struct Slot {
     pub(crate) handle: Handle,
     pub(crate) cancel: CancellationToken,
     shown: watch::Sender<Shown>,
+    /// The position of the last erasure that a run has met.
+    erased: AtomicU64,
     runs: Mutex<Runs>,
     /// Held while a build is begun or cancelled, which takes a while.
     changing: Mutex<()>,
@@ -62,6 +65,7 @@ impl Slot {
             handle,
             cancel,
             shown: watch::Sender::default(),
+            erased: AtomicU64::new(0),
             runs: Mutex::default(),
             changing: Mutex::default(),
         });
@@ -158,7 +162,38 @@ impl Slot {
             return Err(ProjectorError::NotRebuilding { projection });
         };
         run.stop();
+        let reached = run.progress.borrow().position;
+        if reached < self.erased.load(Ordering::Acquire) {
+            self.forget(run.generation);
+        }
         Ok(())
+    }
+
+    /// Deletes the generations that nobody keeps up: they hold what the log is about to tell was erased.
+    pub(crate) fn forget_erased(&self, run: &Arc<Run>, position: u64) {
+        self.erased.fetch_max(position, Ordering::AcqRel);
+        let kept: Vec<u64> = {
+            let runs = self.runs();
+            let live = |run: &&Arc<Run>| !run.progress.borrow().phase.is_over();
+            let others = runs.serving.iter().chain(runs.building.iter().filter(live));
+            others.map(|run| run.generation).chain([run.generation]).collect()
+        };
+        if let Err(error) = self.generations.forget_older(&kept) {
+            tracing::warn!(projection = self.projection.name(), %error, "an old generation could not be deleted");
+        }
+        // A build that is just begun meets the erasure itself; one that is just cancelled is looked at there.
+        if let Ok(_changing) = self.changing.try_lock()
+            && let Ok(Some(number)) = self.generations.unfinished()
+            && !kept.contains(&number)
+        {
+            self.forget(number);
+        }
+    }
+
+    fn forget(&self, number: u64) {
+        if let Err(error) = self.generations.delete(number) {
+            tracing::warn!(projection = self.projection.name(), number, %error, "a generation could not be deleted");
+        }
     }
 
     /// Puts a build in the place of the run that serves, which is stopped. Says whether it may: a build that was to
@@ -232,6 +267,7 @@ impl Slot {
             lag: head - shown.position,
             events_per_second: serving.as_ref().or(rebuild.as_ref()).map_or(0.0, |run| run.events_per_second),
             state: state(serving.as_ref(), rebuild.as_ref()),
+            tidy: serving.as_ref().is_some_and(|progress| progress.tidy),
             problem: shown.failed.map(|reason| reason.to_string()).or(problem),
             rebuild,
         }

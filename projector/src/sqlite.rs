@@ -2,12 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cairn_read_model::change::Batch;
 use cairn_read_model::database::{Database, Model, digest};
 use cairn_read_model::{Memories, Timeline, memories, timeline};
 
 use crate::projection::{Digester, Generation, Projection, ProjectionError};
+
+/// A write is seen so much later at most, while many commands come in.
+const PACE: Duration = Duration::from_millis(5);
 
 /// A read model on SQLite, with the reader that answers from it.
 #[derive(Clone)]
@@ -39,6 +43,10 @@ impl Projection for SqliteProjection {
 
     fn entries(&self) -> bool {
         self.model.entries
+    }
+
+    fn pace(&self) -> Duration {
+        PACE
     }
 
     fn open(&self, folder: &Path) -> Result<Box<dyn Generation>, ProjectionError> {

@@ -21,6 +21,8 @@ pub struct ProjectionStatus {
     pub events_per_second: f64,
     /// How it is.
     pub state: State,
+    /// Whether nothing waits for a quiet moment: files are compact, and none holds anything that was erased.
+    pub tidy: bool,
     /// Why it does not get on, where it does not.
     pub problem: Option<String>,
     /// The build under way, or one that was cancelled or failed since the start.
@@ -58,6 +60,8 @@ pub struct Progress {
     pub events_per_second: f64,
     /// How many seconds it will take to the target, at this speed.
     pub eta_seconds: Option<u64>,
+    /// Whether nothing waits for a quiet moment.
+    pub tidy: bool,
     /// Why it does not get on, where it does not.
     pub problem: Option<String>,
 }

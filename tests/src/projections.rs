@@ -29,6 +29,22 @@ pub async fn caught_up(client: &Client) -> Vec<Value> {
     }
 }
 
+/// Waits until every projection has put its files in order, so that none holds what was erased.
+///
+/// # Panics
+/// When one does not within [`PATIENCE`].
+pub async fn tidy(client: &Client) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let projections = caught_up(client).await;
+        if projections.iter().all(|projection| projection["tidy"] == true) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "projections are not put in order: {projections:#?}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Checks that every projection holds byte for byte what a fresh fold of the log gives.
 ///
 /// # Panics

@@ -289,6 +289,9 @@ async fn what_was_erased_is_in_no_file_any_more() {
         let timeline = owner.get("/timeline?limit=200").await;
         assert!(!timeline.text.contains(secret), "{secret} is in the timeline");
     }
+    projections::tidy(&owner).await;
+    let left = files::holding(node.data(), &SECRETS);
+    assert!(left.is_empty(), "still there while the node runs: {left:#?}");
     node.stop().await;
     let left = files::holding(node.data(), &SECRETS);
     assert!(left.is_empty(), "still there after a stop: {left:#?}");

@@ -128,8 +128,12 @@ impl Handler {
                 key.command_id(execute.principal.id)
             }
         };
-        for _ in 0..MAX_ATTEMPTS {
-            let loaded = self.load(execute.memory).await?;
+        for attempt in 0..MAX_ATTEMPTS {
+            let loaded = match (&execute.command, attempt) {
+                // A new memory has nothing to load; if it is not new after all, the log refuses the append.
+                (Command::CreateMemory { .. }, 0) => self.load_new(execute.memory),
+                _ => self.load(execute.memory).await?,
+            };
             check_revision(execute.expected, &loaded)?;
             let metadata = Metadata {
                 causation_id: execute.causation,
@@ -181,6 +185,12 @@ impl Handler {
         let loaded = Arc::new(self.repository.load(memory).await?);
         self.cache.lock().put(memory, Arc::clone(&loaded));
         Ok(loaded)
+    }
+
+    /// The memory from the cache, or an empty one, which is a guess and therefore not put there.
+    fn load_new(&self, memory: MemoryId) -> Arc<Loaded> {
+        let cached = self.cache.lock().get(&memory).map(Arc::clone);
+        cached.unwrap_or_else(|| Arc::new(Loaded::empty(memory)))
     }
 
     /// What every event of a command says about its making.
@@ -239,13 +249,17 @@ impl Handler {
         }
         let memory = loaded.memory.id();
         let mut cache = self.cache.lock();
-        // Without this second owner the memory is changed in place instead of being copied.
+        // Without a second owner the memory is changed in place instead of being copied.
         let base = loaded.revision;
-        drop(loaded);
-        let Some(mut cached) = cache.pop(&memory) else { return Ok(()) };
-        if cached.revision != base {
-            return Ok(());
-        }
+        let mut cached = match cache.pop(&memory) {
+            Some(cached) if cached.revision == base => {
+                drop(loaded);
+                cached
+            }
+            // It was new, and now it has been written.
+            None if base.is_none() => loaded,
+            _ => return Ok(()),
+        };
         let fresh = Arc::make_mut(&mut cached);
         for Decided { id, author, event } in decision.events {
             fresh.memory.apply(id, author, event).map_err(cairn_domain::memory::command::Rejection::Corrupt)?;

@@ -46,7 +46,7 @@ pub struct Repository {
 }
 
 impl Loaded {
-    fn empty(memory: MemoryId) -> Self {
+    pub(crate) fn empty(memory: MemoryId) -> Self {
         Self { memory: Memory::new(memory), revision: None, position: Position::START, snapshot: None }
     }
 

@@ -178,6 +178,21 @@ async fn another_handler_over_the_same_log_writes_as_well() {
 }
 
 #[tokio::test]
+async fn a_memory_that_exists_is_not_made_again() {
+    let (first, store) = handler().await;
+    // Opened before the memory is there, and never told of it.
+    let second = Handler::open(Arc::clone(&store)).await.expect("opens");
+    let user = principal(Truth::User);
+    let (memory, done) = created(&first).await;
+    let again = second.execute(execute(memory, create("Elm"), &user)).await;
+    assert!(matches!(again, Err(CommandError::Rejected(Rejection::AlreadyExists { .. }))), "{again:?}");
+    assert_eq!(*store.head().borrow(), done.position, "nothing was written");
+    let changed = second.execute(execute(memory, claim("a", "1"), &user)).await.expect("written");
+    assert_eq!(changed.outcome, Outcome::Applied);
+    assert_eq!(second.load(memory).await.expect("loads").memory.title(), "Oak");
+}
+
+#[tokio::test]
 async fn a_memory_of_ten_thousand_edits_loads_from_its_snapshot() {
     let (handler, store) = handler().await;
     let user = principal(Truth::User);

@@ -18,6 +18,7 @@ pub mod conformance;
 pub mod event;
 pub mod keyring;
 pub mod memory;
+pub mod notary;
 mod page;
 pub mod port;
 pub mod sealed;

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::admission::check_limits;
-use crate::event::{Appended, Direction, Filter, NewAppend, Page, Position, RecordedEvent, Revision, Snapshot};
+use crate::event::{Appended, Direction, ExpectedRevision, Filter, NewAppend, Page, Position, RecordedEvent, Revision, Snapshot};
 use crate::keyring::{Keyring, StreamKey};
 use crate::port::{AppendError, EventStore, StoreError};
 use crate::sqlite::failure::unavailable;
@@ -45,6 +45,16 @@ struct Inner<S> {
     slots: StreamSlots,
 }
 
+/// Whether the log is looked at for what it holds of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sight {
+    /// It is.
+    Seen,
+    /// It is not, because the append says that the stream is new. Where it is not new after all, the append is refused
+    /// and the slot it was given is forgotten.
+    Unseen,
+}
+
 /// Keys by slot; `None` for those destroyed.
 type Keys = HashMap<u32, Option<Arc<StreamKey>>>;
 
@@ -57,6 +67,18 @@ impl<S: EventStore> Sealed<S> {
         let inner = Arc::new(Inner { store, keyring, slots: StreamSlots::default() });
         inner.mend().await?;
         Ok(Self { inner })
+    }
+
+    async fn append_with(&self, append: NewAppend, sight_of_new: Sight) -> Result<Appended, AppendError> {
+        let erases = append.streams.iter().any(erases);
+        let (append, assigned) = self.inner.seal(append, sight_of_new).await?;
+        if !erases && !assigned.iter().any(Assigned::is_fresh) {
+            return self.inner.store.append(append).await;
+        }
+        // A caller who goes must not take with him the erasure, nor the knowledge of a slot in use.
+        let inner = self.inner.clone();
+        let finishing = tokio::spawn(async move { inner.finish(append, assigned).await });
+        finishing.await.map_err(|error| unavailable(format!("an append was cut short ({error}); repeat it")))?
     }
 
     /// The store inside, as it is on disk.
@@ -103,9 +125,12 @@ impl<S: EventStore> Inner<S> {
     }
 
     /// The slot of a stream: the one that its events name, or a fresh one if it has none.
-    async fn assign(&self, stream: &Arc<str>) -> Result<Assigned, StoreError> {
+    async fn assign(&self, stream: &Arc<str>, sight: Sight) -> Result<Assigned, StoreError> {
         if let Some(assigned) = self.slots.assigned(stream) {
             return Ok(assigned);
+        }
+        if sight == Sight::Unseen {
+            return self.fresh(stream, false).await;
         }
         let mut from = Revision(0);
         loop {
@@ -118,8 +143,12 @@ impl<S: EventStore> Inner<S> {
                 return Ok(self.slots.learn(stream, slot_of(&first.data)?));
             }
         }
+        self.fresh(stream, true).await
+    }
+
+    async fn fresh(&self, stream: &Arc<str>, certain: bool) -> Result<Assigned, StoreError> {
         let (slot, _) = self.keyring.take().await?;
-        Ok(self.slots.offer(stream, slot))
+        Ok(self.slots.offer(stream, slot, certain))
     }
 
     async fn keys(&self, slots: Vec<u32>) -> Result<Keys, StoreError> {
@@ -128,12 +157,19 @@ impl<S: EventStore> Inner<S> {
     }
 
     /// Encrypts what is to be sealed; also returns what must be kept until the append is over.
-    async fn seal(&self, mut append: NewAppend) -> Result<(NewAppend, Vec<Assigned>), AppendError> {
+    async fn seal(
+        &self,
+        mut append: NewAppend,
+        sight_of_new: Sight,
+    ) -> Result<(NewAppend, Vec<Assigned>), AppendError> {
         let mut assigned = Vec::new();
         for entry in &append.streams {
             let sealed = |event: &crate::NewEvent| is_sealed(&entry.stream, &event.event_type);
             assigned.push(match entry.events.iter().any(sealed) {
-                true => Some(self.assign(&entry.stream).await?),
+                true if entry.expected == ExpectedRevision::NoStream => {
+                    Some(self.assign(&entry.stream, sight_of_new).await?)
+                }
+                true => Some(self.assign(&entry.stream, Sight::Seen).await?),
                 false => None,
             });
         }
@@ -190,6 +226,7 @@ impl<S: EventStore> Inner<S> {
         let erased: Vec<_> =
             append.streams.iter().filter(|entry| erases(entry)).map(|e| e.stream.clone()).collect();
         let appended = self.store.append(append).await?;
+        assigned.iter().for_each(Assigned::confirm);
         drop(assigned);
         for stream in erased {
             self.erase(&stream).await?;
@@ -202,15 +239,11 @@ impl<S: EventStore> Inner<S> {
 impl<S: EventStore> EventStore for Sealed<S> {
     async fn append(&self, append: NewAppend) -> Result<Appended, AppendError> {
         check_limits(&append)?;
-        let erases = append.streams.iter().any(erases);
-        let (append, assigned) = self.inner.seal(append).await?;
-        if !erases && !assigned.iter().any(Assigned::is_fresh) {
-            return self.inner.store.append(append).await;
+        match self.append_with(append.clone(), Sight::Unseen).await {
+            // Sealed with the key that the stream has, it may turn out to be a repetition.
+            Err(AppendError::EventIdReused { .. }) => self.append_with(append, Sight::Seen).await,
+            appended => appended,
         }
-        // A caller who goes must not take with him the erasure, nor the knowledge of a slot in use.
-        let inner = self.inner.clone();
-        let finishing = tokio::spawn(async move { inner.finish(append, assigned).await });
-        finishing.await.map_err(|error| unavailable(format!("an append was cut short ({error}); repeat it")))?
     }
 
     async fn read_all(
@@ -269,7 +302,7 @@ impl<S: EventStore> EventStore for Sealed<S> {
             Some(snapshot) if stream.starts_with(SEALED_PREFIX) => snapshot,
             plain => return self.inner.store.save_snapshot(stream, plain).await,
         };
-        let assigned = self.inner.assign(&stream.into()).await?;
+        let assigned = self.inner.assign(&stream.into(), Sight::Seen).await?;
         let slot = assigned.slot();
         // One of an erased stream is not kept: losing a snapshot loses nothing.
         let sealed = match self.inner.keys(vec![slot]).await?.remove(&slot).flatten() {

@@ -10,7 +10,7 @@ mod write;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use qdrant_edge::bm25_embed::{EdgeBm25, EdgeBm25Config};
 use qdrant_edge::external::ordered_float::NotNan;
@@ -172,6 +172,8 @@ struct Inner {
     /// Keeps batches of changes apart and in order.
     applying: Mutex<()>,
     optimizing: AtomicBool,
+    /// How often something was erased since the index was opened.
+    erasures: AtomicU64,
     /// As many searches run at once as there are processors; more would only slow each other down.
     searching: Semaphore,
 }
@@ -203,6 +205,7 @@ impl SearchIndex {
                 bm25: EdgeBm25::new(config).expect("the settings of BM25 are in range"),
                 applying: Mutex::new(()),
                 optimizing: AtomicBool::new(false),
+                erasures: AtomicU64::new(0),
                 searching: Semaphore::new(processors),
             }),
         })
@@ -227,14 +230,40 @@ impl SearchIndex {
     /// # Errors
     /// When the disk is full or fails.
     pub async fn optimize(&self) -> Result<bool, SearchError> {
+        Ok(self.in_background(|inner| inner.shard.optimize()).await?.unwrap_or(false))
+    }
+
+    /// Whether files still hold something that was erased; [`SearchIndex::purge`] takes it out.
+    pub fn purge_due(&self) -> bool {
+        self.inner.shard.purge_due()
+    }
+
+    /// Takes what was erased out of every file, if there is any: deleting alone leaves the bytes where they are. Every
+    /// part of the index that held some is written anew, which takes as long as optimising it. As with
+    /// [`SearchIndex::optimize`], searches and changes go on meanwhile, and one of the two runs at a time.
+    ///
+    /// # Errors
+    /// When the disk is full or fails.
+    pub async fn purge(&self) -> Result<(), SearchError> {
+        if self.purge_due() {
+            self.in_background(Inner::purge).await?;
+        }
+        Ok(())
+    }
+
+    /// Does what takes long on a thread of its own; `None` when another such work is under way.
+    async fn in_background<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, SearchError> + Send + 'static,
+    ) -> Result<Option<T>, SearchError> {
         if self.inner.optimizing.swap(true, Ordering::AcqRel) {
-            return Ok(false);
+            return Ok(None);
         }
         let inner = Arc::clone(&self.inner);
         let (done, result) = tokio::sync::oneshot::channel();
         let spawned = std::thread::Builder::new().name("search-optimize".to_owned()).spawn(move || {
             let running = Optimizing(&inner.optimizing);
-            let result = inner.shard.optimize();
+            let result = work(&inner);
             drop(running);
             // Nobody may be waiting any more, which is fine.
             let _ = done.send(result);
@@ -243,7 +272,7 @@ impl SearchIndex {
             self.inner.optimizing.store(false, Ordering::Release);
             return Err(SearchError::io(Path::new("a thread for the optimisation"), source));
         }
-        result.await.map_err(|_| SearchError::Stopped("optimising"))?
+        result.await.map_err(|_| SearchError::Stopped("optimising"))?.map(Some)
     }
 
     /// How much the index holds.
@@ -279,6 +308,18 @@ impl SearchIndex {
 }
 
 impl Inner {
+    fn purge(&self) -> Result<(), SearchError> {
+        let before = {
+            // What a batch is about to delete would be missed and yet counted.
+            let _applying = self.applying.blocking_lock();
+            self.erasures.load(Ordering::Acquire)
+        };
+        self.shard.purge()?;
+        // No batch is being written while the note is taken away, or what it erases would go unnoted.
+        let _applying = self.applying.blocking_lock();
+        if self.erasures.load(Ordering::Acquire) == before { self.shard.purged() } else { Ok(()) }
+    }
+
     /// The words of a query or of a piece of one, as BM25 numbers them.
     fn query_words(&self, text: &str) -> SparseVector {
         self.bm25.embed_query(&words::spaced(text))

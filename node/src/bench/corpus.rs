@@ -1,6 +1,6 @@
 //! Memories made up for measuring: the same every time.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use anyhow::Result;
 use cairn_command::envelope;
@@ -16,6 +16,9 @@ use cairn_domain::principal::Origin;
 use cairn_domain::truth::Truth;
 use cairn_domain::value::Value;
 use cairn_event_store::{ExpectedRevision, NewAppend, NewEvent, SharedStore, StreamAppend};
+use cairn_search::embedder::StaticEmbedder;
+use rand::distr::Distribution;
+use rand::distr::weighted::WeightedIndex;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -24,89 +27,29 @@ use uuid::Uuid;
 /// How many memories are appended at a time.
 const MEMORIES_AN_APPEND: usize = 200;
 
-const WORDS: &[&str] = &[
-    "garden",
-    "river",
-    "ledger",
-    "meeting",
-    "harvest",
-    "engine",
-    "letter",
-    "window",
-    "budget",
-    "journey",
-    "kitchen",
-    "library",
-    "mountain",
-    "neighbour",
-    "orchard",
-    "paper",
-    "question",
-    "repair",
-    "season",
-    "teacher",
-    "umbrella",
-    "village",
-    "weather",
-    "workshop",
-    "bridge",
-    "candle",
-    "decision",
-    "evening",
-    "festival",
-    "glass",
-    "harbour",
-    "insurance",
-    "jacket",
-    "kettle",
-    "lantern",
-    "market",
-    "notebook",
-    "opinion",
-    "plan",
-    "quarter",
-    "recipe",
-    "schedule",
-    "ticket",
-    "update",
-    "visit",
-    "winter",
-    "bicycle",
-    "contract",
-    "delivery",
-    "estimate",
-    "frame",
-    "guide",
-    "hinge",
-    "invoice",
-    "journal",
-    "keeper",
-    "limit",
-    "manual",
-    "note",
-    "offer",
-    "pump",
-    "quote",
-    "report",
-    "sample",
-    "timber",
-    "usage",
-    "valve",
-    "wheel",
-    "yard",
-    "zone",
-    "anchor",
-    "barrel",
-    "cabin",
-    "drawing",
-    "effort",
-];
+/// Words this common carry no meaning; nobody searches for them.
+const COMMON_WORDS: usize = 150;
+/// How many different tags the memories have.
+const TAGS: usize = 40;
 
-/// Text made of common words: as many as asked for, in sentences.
+/// English words, drawn as often as language uses them: the n-th commonest with a weight of about 1/n (Zipf).
+struct Language {
+    words: Vec<String>,
+    chosen: WeightedIndex<f64>,
+}
+
+static LANGUAGE: LazyLock<Language> = LazyLock::new(|| {
+    let words = StaticEmbedder::words();
+    let weights = (0..words.len()).map(|rank| 1.0 / (rank as f64 + 2.7));
+    let chosen = WeightedIndex::new(weights).expect("there are words, and no weight is negative");
+    Language { words, chosen }
+});
+
+/// Text: as many words as asked for, in sentences.
 pub fn text(random: &mut StdRng, words: usize) -> String {
     let mut text = String::with_capacity(words * 8);
     for word in 0..words {
-        let chosen = WORDS.choose(random).expect("there are words");
+        let chosen = &LANGUAGE.words[LANGUAGE.chosen.sample(random)];
         match word % 11 {
             0 => text.extend(chosen.chars().take(1).flat_map(char::to_uppercase).chain(chosen.chars().skip(1))),
             _ => text.push_str(chosen),
@@ -114,6 +57,12 @@ pub fn text(random: &mut StdRng, words: usize) -> String {
         text.push_str(if word % 11 == 10 { ". " } else { " " });
     }
     text.trim_end().to_owned()
+}
+
+/// What somebody might search for: words as texts use them, but for the commonest.
+pub fn query(random: &mut StdRng, words: usize) -> String {
+    let ranks = std::iter::repeat_with(|| LANGUAGE.chosen.sample(random)).filter(|rank| *rank >= COMMON_WORDS);
+    ranks.take(words).map(|rank| LANGUAGE.words[rank].as_str()).collect::<Vec<_>>().join(" ")
 }
 
 /// A random number generator that is the same in every run.
@@ -142,7 +91,7 @@ fn memory(random: &mut StdRng, number: usize, made: &[MemoryId]) -> Result<(Memo
     let kind = Kind::ALL[number % 5];
     let mut claims = vec![
         (FieldName::title(), Value::Text(text(random, 4))),
-        (FieldName::tag(WORDS[number % 40])?, Value::Flag(true)),
+        (FieldName::tag(&LANGUAGE.words[COMMON_WORDS + number % TAGS])?, Value::Flag(true)),
     ];
     if let Some(target) = made.choose(random) {
         claims.push((FieldName::link("mentions", *target)?, Value::Flag(true)));

@@ -68,7 +68,7 @@ async fn search(plan: &Plan, node: &Served, size: usize, report: &mut Report) ->
     let token = node.token.clone();
     let mut random = corpus::random(23);
     let queries: Vec<String> =
-        (0..512).map(|_| corpus::text(&mut random, 3).to_lowercase().replace(' ', "+").replace('.', "")).collect();
+        (0..512).map(|number| corpus::query(&mut random, 2 + number % 3).replace(' ', "+")).collect();
     let ask = move |connection: usize, number: usize| {
         let query = &queries[(connection * 7 + number) % queries.len()];
         request("GET", &format!("/search?q={query}"), &token, None)

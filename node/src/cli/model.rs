@@ -537,4 +537,19 @@ pub struct Status {
     /// How much memory it uses.
     #[serde(default)]
     pub memory_bytes: Option<u64>,
+    /// What it has signed of its log.
+    #[serde(default)]
+    pub signed: Option<Signed>,
+    /// Why it signs no more.
+    #[serde(default)]
+    pub signing_problem: Option<String>,
+}
+
+/// What a brain has signed of its log.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Signed {
+    /// How many events.
+    pub size: u64,
+    /// The hash over them.
+    pub root: String,
 }

@@ -1,6 +1,6 @@
 //! Health, metrics, projections, verification, export: what an admin looks at.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body as HttpBody;
 use axum::extract::{Path, State};
@@ -8,6 +8,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use cairn_command::CommandError;
+use cairn_event_store::notary::{self, Checkpoint};
+use cairn_event_store::sqlite::Damage;
 use cairn_projector::{ProjectionStatus, ProjectorError, State as Health};
 use cairn_read_model::memories::{Direction, ListQuery, MemoryFilter, Sort};
 use futures::stream;
@@ -89,6 +91,10 @@ struct Status {
     memory_bytes: Option<u64>,
     embedder: String,
     projections: Vec<ProjectionStatus>,
+    /// The newest checkpoint the brain has signed.
+    signed: Option<Checkpoint>,
+    /// Why it signs no more, if so.
+    signing_problem: Option<String>,
 }
 
 /// Shows how the node stands.
@@ -100,11 +106,14 @@ async fn status(State(app): State<App>, _: Caller) -> Result<Reply<Status>, ApiE
         .map_err(|error| ApiError::internal(&error))??;
     let json = |value: serde_json::Result<Json>| value.unwrap_or(Json::Null);
     let position = app.handler.store().head().borrow().0;
+    let noted = app.notary.noted.borrow().clone();
     let status = Status {
         brain: app.brain,
         version: env!("CARGO_PKG_VERSION"),
         data: app.folder.path().display().to_string(),
         position,
+        signed: noted.checkpoint,
+        signing_problem: noted.problem.map(|problem| problem.to_string()),
         memories: stats.memories,
         suggestions: stats.suggestions,
         conflicts: stats.conflicts,
@@ -206,41 +215,58 @@ async fn verify_projection(
     })))
 }
 
-/// Checks the whole log. Answers with a line for each step and the verdict last.
+/// Checks the whole log: that it is undamaged, and that it is what the brain signed. Answers with a line for each step
+/// and the verdict last.
 #[utoipa::path(post, path = "/verify", tag = "admin",
     responses((status = 200, description = "JSON lines; the last one has `ok`", content_type = "application/x-ndjson", body = String)))]
 async fn verify(State(app): State<App>, caller: Caller) -> Result<Response, ApiError> {
     caller.owner("verify the log")?;
     let (lines, stream) = mpsc::channel::<Json>(STREAM_QUEUE);
     tokio::spawn(async move {
-        let progress = lines.clone();
-        let mut last = std::time::Instant::now();
-        let verdict = app
-            .log
-            .store()
-            .verify(move |at| {
-                if last.elapsed() >= VERIFY_REPORT_EVERY {
-                    last = std::time::Instant::now();
-                    // A reader that is too slow for progress misses some of it and nothing else.
-                    let _ = progress.try_send(json!({ "checked": at.events, "events": at.total }));
-                }
-            })
-            .await;
-        let line = match verdict {
-            Ok(verified) => match verified.damage {
-                None => json!({ "ok": true, "events": verified.events }),
-                Some(damage) => json!({
-                    "ok": false,
-                    "events": verified.events,
-                    "first_bad": damage.position.map(|position| position.0),
-                    "error": damage.reason,
-                }),
-            },
-            Err(error) => json!({ "ok": false, "error": error.to_string() }),
+        let line = match verdict(&app, &lines).await {
+            Ok(line) => line,
+            Err(error) => json!({ "ok": false, "error": error }),
         };
         let _ = lines.send(line).await;
     });
     Ok(json_lines(stream))
+}
+
+/// What both checks found: the store's own, then the notary's.
+async fn verdict(app: &App, lines: &mpsc::Sender<Json>) -> Result<Json, String> {
+    let reporter = |step: &'static str| {
+        let (lines, mut last) = (lines.clone(), Instant::now());
+        move |checked: u64, total: u64| {
+            if last.elapsed() >= VERIFY_REPORT_EVERY {
+                last = Instant::now();
+                // A reader that is too slow for progress misses some of it and nothing else.
+                let _ = lines.try_send(json!({ "step": step, "checked": checked, "events": total }));
+            }
+        }
+    };
+    let damaged = |events: u64, damage: Damage| {
+        let first_bad = damage.position.map(|position| position.0);
+        Ok(json!({ "ok": false, "events": events, "first_bad": first_bad, "error": damage.reason }))
+    };
+    let mut report = reporter("log");
+    let log = app.log.store().verify(move |at| report(at.events, at.total)).await.map_err(|error| error.to_string())?;
+    if let Some(damage) = log.damage {
+        return damaged(log.events, damage);
+    }
+    let mut report = reporter("signatures");
+    let (store, folder) = (app.log.store(), app.folder.notary());
+    let signed = notary::verify(store, &folder, &app.notary.key, |checked| report(checked, log.events))
+        .await
+        .map_err(|error| error.to_string())?;
+    match signed.damage {
+        Some(damage) => damaged(signed.events, damage),
+        None => Ok(json!({
+            "ok": true,
+            "events": log.events,
+            "signed_events": signed.events,
+            "checkpoints": signed.checkpoints,
+        })),
+    }
 }
 
 fn json_lines(lines: mpsc::Receiver<Json>) -> Response {

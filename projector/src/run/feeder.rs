@@ -1,10 +1,12 @@
 //! Reads the log and folds it.
 
 use std::sync::mpsc::SyncSender;
+use std::time::Duration;
 
 use cairn_event_store::subscription::{Batch as Page, Subscription};
 use cairn_read_model::change::Batch;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{PAGE_EVENTS, RETRY_PAUSE};
@@ -22,8 +24,13 @@ pub(super) enum Feed {
     Failed(FoldError),
 }
 
+/// A live page with fewer events than this is one of a quiet log: the next is read as soon as there is one.
+const BUSY_EVENTS: usize = 32;
+
 pub(super) struct Feeder {
     pub(super) subscription: Subscription,
+    /// How long the log is let be after a page, while it is busy.
+    pub(super) pace: Duration,
     /// Whether the log holds nothing new.
     pub(super) complete: bool,
     pub(super) fold: Fold,
@@ -54,7 +61,14 @@ impl Feeder {
         }
         loop {
             match self.subscription.next_batch(PAGE_EVENTS).await {
-                Ok(page) => self.fold(&page).await?,
+                Ok(page) => {
+                    let read = Instant::now();
+                    self.fold(&page).await?;
+                    // Each batch costs a transaction: where many commands come in, more of them share one.
+                    if page.live && page.events.len() >= BUSY_EVENTS {
+                        tokio::time::sleep_until(read + self.pace).await;
+                    }
+                }
                 Err(error) => self.stumble(error.into()).await?,
             }
         }

@@ -62,7 +62,7 @@ impl Writer {
 
     pub(super) fn run(mut self, batches: &Receiver<Feed>) {
         let stop = self.write(batches);
-        if let Err(error) = self.generation.settle() {
+        if let Err(error) = self.generation.close() {
             tracing::warn!(projection = self.name(), error = explain(&error), "a generation is left untidy");
         }
         self.run.cancel.cancel();
@@ -132,6 +132,10 @@ impl Writer {
 
     fn apply(&mut self, batch: &Batch) -> Result<(), Stop> {
         let began = Instant::now();
+        if self.serves() && batch.memories.iter().any(|change| change.memory.is_erased()) {
+            // Before the checkpoint passes the erasure, so that a kill in between changes nothing.
+            self.slot.forget_erased(&self.run, batch.position);
+        }
         self.insist(|generation| generation.apply(batch))?;
         self.position = self.position.max(batch.position);
         self.measure(batch, began);
@@ -164,6 +168,7 @@ impl Writer {
             progress.events_per_second = rate;
             progress.eta_seconds = eta(lag, rate);
             progress.problem = None;
+            progress.tidy = false;
         });
     }
 
@@ -221,13 +226,15 @@ impl Writer {
     fn settle(&mut self) -> bool {
         self.meter.rest();
         self.progress.send_if_modified(|progress| std::mem::take(&mut progress.events_per_second) != 0.0);
-        match self.generation.settle() {
+        let tidy = match self.generation.settle() {
             Ok(left) => !left,
             Err(error) => {
                 tracing::warn!(projection = self.name(), error = explain(&error), "a generation is left untidy");
                 false
             }
-        }
+        };
+        self.progress.send_if_modified(|progress| std::mem::replace(&mut progress.tidy, tidy) != tidy);
+        tidy
     }
 
     /// Does something until it is done, the run is to end, or it fails for good.

@@ -24,6 +24,8 @@ struct Memory {
 struct Fresh {
     slot: u32,
     users: usize,
+    /// Whether the stream has no other slot: the log was looked at, or an append to the new stream went through.
+    certain: bool,
 }
 
 impl Default for Memory {
@@ -57,13 +59,14 @@ impl StreamSlots {
         Assigned { slot, fresh: None }
     }
 
-    /// Gives a slot to a stream that has none. Another one may have been given meanwhile: then that one counts.
-    pub(super) fn offer(&self, stream: &Arc<str>, slot: u32) -> Assigned {
+    /// Gives a slot to a stream that has none, which is `certain` or else told by [`Assigned::confirm`]. Another one may
+    /// have been given meanwhile: then that one counts.
+    pub(super) fn offer(&self, stream: &Arc<str>, slot: u32, certain: bool) -> Assigned {
         let mut memory = lock(&self.memory);
         if let Some(assigned) = self.join(&mut memory, stream) {
             return assigned;
         }
-        memory.fresh.insert(stream.clone(), Fresh { slot, users: 1 });
+        memory.fresh.insert(stream.clone(), Fresh { slot, users: 1, certain });
         Assigned { slot, fresh: Some((stream.clone(), self.memory.clone())) }
     }
 
@@ -84,6 +87,14 @@ impl Assigned {
     pub(super) fn is_fresh(&self) -> bool {
         self.fresh.is_some()
     }
+
+    /// The append went through: the slot is the stream's.
+    pub(super) fn confirm(&self) {
+        let Some((stream, memory)) = &self.fresh else { return };
+        if let Some(fresh) = lock(memory).fresh.get_mut(stream) {
+            fresh.certain = true;
+        }
+    }
 }
 
 impl Drop for Assigned {
@@ -93,9 +104,12 @@ impl Drop for Assigned {
         let Some(fresh) = memory.fresh.get_mut(&stream) else { return };
         fresh.users -= 1;
         if fresh.users == 0 {
-            // Whether the append went through or not: the next one to the stream may use the slot as well.
+            let certain = fresh.certain;
             memory.fresh.remove(&stream);
-            memory.known.put(stream, self.slot);
+            // Also where the append was refused for another reason: the next one may use the slot as well.
+            if certain {
+                memory.known.put(stream, self.slot);
+            }
         }
     }
 }
@@ -113,8 +127,8 @@ mod tests {
     fn a_fresh_slot_is_remembered_while_anybody_uses_it() {
         let slots = StreamSlots::default();
         let stream: Arc<str> = "memory-1".into();
-        let first = slots.offer(&stream, 7);
-        let second = slots.offer(&stream, 8);
+        let first = slots.offer(&stream, 7, true);
+        let second = slots.offer(&stream, 8, true);
         assert_eq!((second.slot(), second.is_fresh()), (7, true));
         for n in 0..=CACHED_STREAMS.get() {
             slots.learn(&format!("memory-other-{n}").into(), 9);
@@ -125,5 +139,17 @@ mod tests {
         drop((second, third));
         let known = slots.assigned(&stream).expect("just used");
         assert_eq!((known.slot(), known.is_fresh()), (7, false));
+    }
+
+    #[test]
+    fn a_slot_given_on_a_guess_is_forgotten_unless_the_append_went_through() {
+        let slots = StreamSlots::default();
+        let stream: Arc<str> = "memory-1".into();
+        drop(slots.offer(&stream, 7, false));
+        assert!(slots.assigned(&stream).is_none(), "the stream may have another one");
+        let (first, second) = (slots.offer(&stream, 8, false), slots.offer(&stream, 9, false));
+        first.confirm();
+        drop((first, second));
+        assert_eq!(slots.assigned(&stream).map(|known| known.slot()), Some(8));
     }
 }

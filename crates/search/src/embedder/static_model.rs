@@ -1,7 +1,10 @@
 //! The default model: a table of word-piece vectors, compiled in.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use model2vec_rs::model::StaticModel;
+use serde::Deserialize;
 
 use super::{EmbedError, Embedder};
 
@@ -40,6 +43,28 @@ impl StaticEmbedder {
         let model = StaticModel::from_bytes(TOKENIZER, WEIGHTS, CONFIG, None)
             .expect("the compiled-in model is whole, which a test proves");
         Self { model }
+    }
+
+    /// The English words that are one piece to the model, the commonest first: a vocabulary to make texts of.
+    ///
+    /// # Panics
+    /// Never in a program whose tests ran.
+    #[must_use]
+    pub fn words() -> Vec<String> {
+        #[derive(Deserialize)]
+        struct Tokenizer {
+            model: Pieces,
+        }
+        #[derive(Deserialize)]
+        struct Pieces {
+            vocab: HashMap<String, u32>,
+        }
+        let tokenizer: Tokenizer = serde_json::from_slice(TOKENIZER).expect("the compiled-in tokenizer is JSON");
+        // Pieces are numbered by how common they are.
+        let is_word = |piece: &str| piece.len() > 1 && piece.bytes().all(|byte| byte.is_ascii_lowercase());
+        let mut words: Vec<_> = tokenizer.model.vocab.into_iter().filter(|(piece, _)| is_word(piece)).collect();
+        words.sort_unstable_by_key(|(_, number)| *number);
+        words.into_iter().map(|(word, _)| word).collect()
     }
 }
 

@@ -16,6 +16,7 @@ use qdrant_edge::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use uuid::Uuid;
 
 use super::points::key;
 use super::{SearchError, UNINDEXED_POINTS, room, wal};
@@ -38,6 +39,11 @@ pub(super) const FORMAT: u32 = 1;
 
 const IDENTITY_FILE: &str = "cairn-index.json";
 const LOCK_FILE: &str = "cairn-index.lock";
+/// It is there while files may hold what was erased.
+const PURGE_FILE: &str = "cairn-index.purge";
+
+/// How many ids of no point one operation that does nothing names.
+const NOBODY: u128 = 20_000;
 
 /// The size of a file of the engine's own log, in bytes. The open one is mapped into memory.
 const WAL_FILE_BYTES: usize = 8 * 1024 * 1024;
@@ -175,6 +181,64 @@ impl Shard {
     pub(super) fn optimize(&self) -> Result<bool, SearchError> {
         room::for_optimization(&self.folder)?;
         self.engine().optimize().map_err(|error| SearchError::engine("optimising", error))
+    }
+
+    /// Notes, durably, that something is about to be erased: until [`Shard::purge`] is done, files still hold it.
+    pub(super) fn note_erasure(&self) -> Result<(), SearchError> {
+        let path = self.folder.join(PURGE_FILE);
+        File::create(&path)
+            .and_then(|file| file.sync_all())
+            .and_then(|()| File::open(&self.folder)?.sync_all())
+            .map_err(|source| SearchError::io(&path, source))
+    }
+
+    /// Whether files still hold something that was erased.
+    pub(super) fn purge_due(&self) -> bool {
+        self.folder.join(PURGE_FILE).exists()
+    }
+
+    /// Takes what was deleted out of every file: the engine only marks points as deleted and lets their bytes be.
+    /// Searches and writes go on meanwhile; what is deleted meanwhile may be left.
+    pub(super) fn purge(&self) -> Result<(), SearchError> {
+        room::for_optimization(&self.folder)?;
+        self.rewrite_segments()?;
+        self.retire_log()?;
+        self.flush()
+    }
+
+    /// Has every segment written anew that holds deleted points.
+    fn rewrite_segments(&self) -> Result<(), SearchError> {
+        let failed = |error| SearchError::engine("erasing", error);
+        let usual = self.engine().config().optimizers.clone();
+        let eager = EdgeOptimizersConfig {
+            deleted_threshold: Some(0.0),
+            vacuum_min_vector_number: Some(0),
+            ..usual.clone()
+        };
+        self.engine().set_optimizers_config(eager).map_err(failed)?;
+        let rewritten = self.engine().optimize();
+        self.engine().set_optimizers_config(usual).map_err(failed)?;
+        rewritten.map(drop).map_err(failed)
+    }
+
+    /// Fills the engine's own log with operations that do nothing, until what was in it lies in files that the next
+    /// flush gives back.
+    fn retire_log(&self) -> Result<(), SearchError> {
+        let newest = || wal::newest_closed(&self.folder).map_err(|source| SearchError::io(&self.folder, source));
+        let nobody: Vec<PointId> = (1..=NOBODY).map(|number| PointId::Uuid(Uuid::from_u128(number))).collect();
+        for _ in 0..2 {
+            let before = newest()?;
+            while newest()? == before {
+                self.delete(nobody.clone()).map_err(|error| SearchError::engine("erasing", error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that nothing erased is left in any file.
+    pub(super) fn purged(&self) -> Result<(), SearchError> {
+        let path = self.folder.join(PURGE_FILE);
+        fs::remove_file(&path).map_err(|source| SearchError::io(&path, source))
     }
 
     /// Checks that the disk has room for a batch.

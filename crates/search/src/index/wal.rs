@@ -30,8 +30,20 @@ pub(super) fn release_old(index: &Path) {
     }
 }
 
-/// The closed files but for the newest, by the number in their names.
+/// The number of the newest closed file; it changes whenever the open file is full and another one is begun.
+pub(super) fn newest_closed(index: &Path) -> io::Result<Option<u64>> {
+    Ok(closed(index)?.pop().map(|(number, _)| number))
+}
+
+/// The closed files but for the newest.
 fn old(index: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut closed = closed(index)?;
+    closed.pop();
+    Ok(closed.into_iter().map(|(_, path)| path).collect())
+}
+
+/// The closed files, by the number in their names.
+fn closed(index: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let folder = index.join(FOLDER);
     if !folder.exists() {
         return Ok(Vec::new());
@@ -44,8 +56,7 @@ fn old(index: &Path) -> io::Result<Vec<PathBuf>> {
         closed.extend(number.map(|number| (number, entry.path())));
     }
     closed.sort_unstable();
-    closed.pop();
-    Ok(closed.into_iter().map(|(_, path)| path).collect())
+    Ok(closed)
 }
 
 #[cfg(target_os = "linux")]

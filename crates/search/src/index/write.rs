@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use cairn_domain::id::MemoryId;
 use qdrant_edge::{Filter, PointId, PointStruct, PointStructPersisted, Vector, Vectors};
@@ -38,8 +39,9 @@ impl SearchIndex {
                 continue;
             }
             batch.memories.insert(change.memory());
-            if let Change::Put(document) = change {
-                batch.points.extend(points::points(&document));
+            match change {
+                Change::Put(document) => batch.points.extend(points::points(&document)),
+                Change::Remove(_) => batch.erases = true,
             }
             if batch.points.len() >= EMBED_TEXTS {
                 self.write(std::mem::take(&mut batch)).await?;
@@ -67,6 +69,8 @@ impl SearchIndex {
 struct Batch {
     memories: HashSet<MemoryId>,
     points: Vec<Point>,
+    /// Some of the memories are erased.
+    erases: bool,
 }
 
 impl Inner {
@@ -85,6 +89,10 @@ impl Inner {
         }
         let stale = self.stale(&batch.memories, &kept)?;
         if !stale.is_empty() {
+            if batch.erases {
+                self.shard.note_erasure()?;
+                self.erasures.fetch_add(1, Ordering::AcqRel);
+            }
             self.shard.delete(stale).map_err(failed)?;
         }
         Ok(())

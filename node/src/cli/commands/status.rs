@@ -9,7 +9,7 @@ use crate::cli::model::Status;
 use crate::cli::progress::Progress;
 use crate::cli::screen::Screen;
 use crate::cli::view;
-use crate::cli::view::text::count;
+use crate::cli::view::text::{count, number};
 
 /// A line of a verification: how far it is, or its verdict.
 #[derive(Debug, Deserialize)]
@@ -20,6 +20,8 @@ struct Line {
     events: u64,
     #[serde(default)]
     ok: Option<bool>,
+    #[serde(default)]
+    signed_events: u64,
     #[serde(default)]
     error: Option<String>,
 }
@@ -55,13 +57,11 @@ pub async fn verify(client: &Client, screen: &Screen) -> Result<(), CliError> {
     }
     drop(progress);
     match verdict {
-        Some(Line { ok: Some(true), events, .. }) if screen.json || screen.quiet => {
-            let _ = events;
-            Ok(())
-        }
-        Some(Line { ok: Some(true), events, .. }) => {
-            let checked = count(events, "event is", "events are");
-            screen.print(&format!("{}  {checked} as they were written", screen.paint.good("ok")))
+        Some(Line { ok: Some(true), .. }) if screen.json || screen.quiet => Ok(()),
+        Some(Line { ok: Some(true), events, signed_events, .. }) => {
+            let checked = count(events, "event is as it was written", "events are as they were written");
+            let ok = screen.paint.good("ok");
+            screen.print(&format!("{ok}  {checked}, {} of them signed", number(signed_events)))
         }
         Some(line) => Err(CliError::Failed {
             message: format!("the log is damaged: {}", line.error.unwrap_or_default()),

@@ -21,6 +21,14 @@ pub fn status(screen: &Screen, status: &Status) -> String {
     row("up", duration(status.uptime_seconds));
     row("memories", number(status.memories));
     row("log", count(status.position, "event", "events"));
+    if let Some(signed) = &status.signed {
+        // The start is enough to compare by eye; `--json` has all of it.
+        let root: String = signed.root.chars().take(16).collect();
+        row("signed", format!("{}  root {}", count(signed.size, "event", "events"), line(&root)));
+    }
+    if let Some(problem) = &status.signing_problem {
+        row("signing", screen.paint.removed(&line(problem)));
+    }
     let waiting = |how_many: u64, command: &str| match how_many {
         0 => "none".to_owned(),
         _ => format!("{}  see `{command}`", screen.paint.warning(&number(how_many))),
