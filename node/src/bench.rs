@@ -51,7 +51,10 @@ pub async fn bench(global: &Global, args: BenchArgs) -> Result<()> {
         (true, false) => SIZES.to_vec(),
     };
     // The data lies where a node's would: a folder in memory would measure something else.
-    let folder = tempfile::Builder::new().prefix("cairn-bench-").tempdir_in(std::env::current_dir()?);
+    let folder = tempfile::Builder::new()
+        .prefix("cairn-bench-")
+        .disable_cleanup(args.keep)
+        .tempdir_in(std::env::current_dir()?);
     let plan = Plan {
         quick: args.quick,
         sizes,

@@ -233,6 +233,11 @@ impl SearchIndex {
         Ok(self.in_background(|inner| inner.shard.optimize()).await?.unwrap_or(false))
     }
 
+    /// Whether the index is being optimised or purged just now.
+    pub fn is_busy(&self) -> bool {
+        self.inner.optimizing.load(Ordering::Acquire)
+    }
+
     /// Whether files still hold something that was erased; [`SearchIndex::purge`] takes it out.
     pub fn purge_due(&self) -> bool {
         self.inner.shard.purge_due()

@@ -60,10 +60,13 @@ async fn rebuild(node: &Served, size: usize, report: &mut Report) -> Result<()> 
 }
 
 async fn search(plan: &Plan, node: &Served, size: usize, report: &mut Report) -> Result<()> {
-    report.doing("searches");
-    if let Some(index) = node.brain.search.current() {
-        index.optimize().await?;
+    report.doing("the search index is put in order");
+    let index = node.brain.search.current().context("the search index does not serve")?;
+    while index.optimize().await? || index.is_busy() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    drop(index);
+    report.doing("searches");
     let time = Duration::from_secs(if plan.quick { 2 } else { 8 });
     let token = node.token.clone();
     let mut random = corpus::random(23);

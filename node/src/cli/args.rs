@@ -245,4 +245,7 @@ pub struct BenchArgs {
     /// A folder of notes to ask questions about
     #[arg(long, value_name = "DIR")]
     pub vault: Option<PathBuf>,
+    /// Leave what was written, to look into it
+    #[arg(long)]
+    pub keep: bool,
 }

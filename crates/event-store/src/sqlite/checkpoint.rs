@@ -6,11 +6,13 @@ use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 
-/// From this many pages on, a thread of its own copies the write-ahead log into the database: 16 MiB.
-const COPY_FROM_PAGES: i32 = 4_096;
-/// From this many pages on, the writer makes the write-ahead log start over: 64 MiB. A busy writer is always a few
-/// pages ahead of the copying thread, so that the log would otherwise grow for as long as it is busy.
-const RESTART_FROM_PAGES: i32 = 16_384;
+/// Whenever it has grown by this many pages, a thread of its own copies the write-ahead log into the database: 8 MiB. More
+/// often would only make its fsyncs compete with those of commits.
+const COPY_EVERY_PAGES: i32 = 2_048;
+/// From this many pages on, the writer makes the write-ahead log start over: 18 MiB, less than there is room made for.
+/// A busy writer is always a few pages ahead of the copying thread, so that the log would otherwise grow for as long as
+/// it is busy, and growing makes commits slower.
+const RESTART_FROM_PAGES: i32 = 4_608;
 
 thread_local! {
     /// The write-ahead log's length after this thread's last commit, in pages.
@@ -22,6 +24,7 @@ thread_local! {
 pub(super) struct Checkpointer {
     wake: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
+    copy_at: i32,
     restart_at: i32,
 }
 
@@ -37,22 +40,23 @@ impl Checkpointer {
         let thread = std::thread::Builder::new()
             .name("event-log-checkpoint".into())
             .spawn(move || copy_whenever_woken(&copier, &woken))?;
-        Ok(Self { wake: Some(wake), thread: Some(thread), restart_at: RESTART_FROM_PAGES })
+        Ok(Self { wake: Some(wake), thread: Some(thread), copy_at: COPY_EVERY_PAGES, restart_at: RESTART_FROM_PAGES })
     }
 
     /// To be called by the writer after each commit.
     pub(super) fn committed(&mut self, writer: &Connection) {
         let pages = PAGES.get();
-        if pages < COPY_FROM_PAGES {
-            self.restart_at = RESTART_FROM_PAGES;
-        } else if pages < self.restart_at {
+        if pages < COPY_EVERY_PAGES {
+            // It has started over.
+            (self.copy_at, self.restart_at) = (COPY_EVERY_PAGES, RESTART_FROM_PAGES);
+        } else if pages >= self.restart_at {
+            // Where a long read is in the way, trying at every commit would slow them all.
+            let done = checkpoint(writer, "RESTART");
+            self.restart_at = if done { RESTART_FROM_PAGES } else { pages.saturating_add(RESTART_FROM_PAGES) };
+        } else if pages >= self.copy_at {
+            self.copy_at = pages.saturating_add(COPY_EVERY_PAGES);
             // A full channel means that the thread is about to look anyway.
             let _ = self.wake.as_ref().map(|wake| wake.try_send(()));
-        } else if checkpoint(writer, "RESTART") {
-            self.restart_at = RESTART_FROM_PAGES;
-        } else {
-            // A long read is in the way. Trying at every commit would slow them all.
-            self.restart_at = pages.saturating_add(RESTART_FROM_PAGES);
         }
     }
 
