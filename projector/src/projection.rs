@@ -24,6 +24,9 @@ pub trait Projection: Send + Sync + 'static {
     /// The least time between two batches of a busy log, once it has caught up. What queries see lags by about as much.
     fn pace(&self) -> Duration;
 
+    /// Whether somebody who has written waits for it to catch up. The others give way while the processors are busy.
+    fn is_urgent(&self) -> bool;
+
     /// Opens the generation in a folder, or begins an empty one. Blocks.
     ///
     /// # Errors

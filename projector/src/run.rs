@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use cairn_event_store::subscription::subscribe;
 use cairn_event_store::{Filter, MAX_PAGE_EVENTS, Position, SharedStore};
+use cairn_search::background::give_way;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -92,8 +93,9 @@ impl Run {
         let writer = Writer::new(Arc::clone(slot), Arc::clone(&run), generation, purpose, progress);
         let name = slot.projection.name();
         let handle = slot.handle.clone();
-        let feeding = spawn(format!("{name}-fold"), move || feeder.run(&handle))?;
-        let writing = match spawn(format!("{name}-write"), move || writer.run(&batches)) {
+        let urgent = slot.projection.is_urgent();
+        let feeding = spawn(format!("{name}-fold"), urgent, move || feeder.run(&handle))?;
+        let writing = match spawn(format!("{name}-write"), urgent, move || writer.run(&batches)) {
             Ok(writing) => writing,
             Err(error) => {
                 // The feeder would wait for ever for somebody to take its batches.
@@ -122,8 +124,13 @@ fn fold(store: &SharedStore, projection: &dyn Projection, purpose: Purpose) -> F
     Fold::new(Arc::clone(store), budget, projection.entries())
 }
 
-fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name).spawn(work)
+fn spawn(name: String, urgent: bool, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name).spawn(move || {
+        if !urgent {
+            give_way();
+        }
+        work();
+    })
 }
 
 /// Waits a while, or until the run is to end. Blocks.

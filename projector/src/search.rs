@@ -93,6 +93,10 @@ impl Projection for SearchProjection {
         PACE
     }
 
+    fn is_urgent(&self) -> bool {
+        false
+    }
+
     fn open(&self, folder: &Path) -> Result<Box<dyn Generation>, ProjectionError> {
         let file = folder.join(CHECKPOINT_FILE);
         let checkpoint = read(&file)?.unwrap_or(Checkpoint { version: VERSION, position: 0 });

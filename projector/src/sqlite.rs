@@ -11,7 +11,9 @@ use cairn_read_model::{Memories, Timeline, memories, timeline};
 use crate::projection::{Digester, Generation, Projection, ProjectionError};
 
 /// A write is seen so much later at most, while many commands come in.
-const PACE: Duration = Duration::from_millis(5);
+const PACE: Duration = Duration::from_millis(10);
+/// The same where nobody waits for it.
+const RELAXED_PACE: Duration = Duration::from_millis(50);
 
 /// A read model on SQLite, with the reader that answers from it.
 #[derive(Clone)]
@@ -46,7 +48,12 @@ impl Projection for SqliteProjection {
     }
 
     fn pace(&self) -> Duration {
-        PACE
+        if self.is_urgent() { PACE } else { RELAXED_PACE }
+    }
+
+    fn is_urgent(&self) -> bool {
+        // What lists events is read back in time; what shows memories is read right after writing.
+        !self.model.entries
     }
 
     fn open(&self, folder: &Path) -> Result<Box<dyn Generation>, ProjectionError> {

@@ -165,11 +165,8 @@ impl<S: EventStore> Notary<S> {
     async fn note(&self, mut book: Book, target: Position) -> Result<Book, NotaryError> {
         while book.tree.size() < target.0 {
             let from = Position(book.tree.size() + 1);
-            let page = self
-                .log
-                .store()
-                .read_all(from, Direction::Forwards, &Filter::default(), MAX_PAGE_EVENTS)
-                .await?;
+            let page =
+                self.log.store().read_all(from, Direction::Forwards, &Filter::default(), MAX_PAGE_EVENTS).await?;
             if page.events.is_empty() {
                 break;
             }

@@ -17,7 +17,9 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::admission::check_limits;
-use crate::event::{Appended, Direction, ExpectedRevision, Filter, NewAppend, Page, Position, RecordedEvent, Revision, Snapshot};
+use crate::event::{
+    Appended, Direction, ExpectedRevision, Filter, NewAppend, Page, Position, RecordedEvent, Revision, Snapshot,
+};
 use crate::keyring::{Keyring, StreamKey};
 use crate::port::{AppendError, EventStore, StoreError};
 use crate::sqlite::failure::unavailable;

@@ -145,7 +145,10 @@ async fn a_forged_event_whose_hash_was_forged_too_is_found_all_the_same() {
     std::fs::copy(elsewhere.notary().join("leaves"), office.notary().join("leaves")).unwrap();
     let damage = office.verify(&log).await.damage.expect("it is found");
     assert_eq!(damage.position, Some(Position(11)), "{damage:?}");
-    assert!(damage.reason.contains("one of the events from 11 to 20 is not the one that was signed"), "{damage:?}");
+    assert!(
+        damage.reason.contains("one of the events from 11 to 20 is not the one that was signed"),
+        "{damage:?}"
+    );
 }
 
 /// A change that the store's own checksum tells is damage, found by another check. This one is sound in itself.
@@ -173,8 +176,10 @@ async fn another_log_in_the_place_of_the_one_that_was_signed_is_found() {
 async fn events_that_were_removed_at_the_end_are_missed() {
     let office = Office::new();
     let found = office
-        .after("DELETE FROM events WHERE position > 25; UPDATE stream_index_state SET through = min(through, 25);
-                DELETE FROM stream_index WHERE position > 25;")
+        .after(
+            "DELETE FROM events WHERE position > 25; UPDATE stream_index_state SET through = min(through, 25);
+                DELETE FROM stream_index WHERE position > 25;",
+        )
         .await;
     assert_eq!((found.checkpoints, found.events), (2, 20));
     let damage = found.damage.expect("it is found");
@@ -209,7 +214,8 @@ async fn an_erasure_changes_nothing_that_was_signed() {
     office.sign(&log).await;
     append(&log, "memory-1", ERASED_TYPE, "{}").await;
     office.sign(&log).await;
-    let erased = log.read_stream("memory-1", cairn_event_store::Revision(0), cairn_event_store::Direction::Forwards, 1);
+    let erased =
+        log.read_stream("memory-1", cairn_event_store::Revision(0), cairn_event_store::Direction::Forwards, 1);
     assert!(erased.await.unwrap()[0].erased);
     assert_eq!(office.verify(&log).await, Notarized { checkpoints: 2, events: 3, damage: None });
 }
@@ -232,7 +238,8 @@ async fn a_root_that_was_changed_does_not_count() {
     edit(&office.notary().join("checkpoints.jsonl"), |bytes| {
         let text = String::from_utf8(bytes.clone()).unwrap();
         let second = text.lines().nth(1).unwrap().replacen("\"size\":20", "\"size\":19", 1);
-        let lines: Vec<&str> = text.lines().enumerate().map(|(at, line)| if at == 1 { &*second } else { line }).collect();
+        let lines: Vec<&str> =
+            text.lines().enumerate().map(|(at, line)| if at == 1 { &*second } else { line }).collect();
         *bytes = (lines.join("\n") + "\n").into_bytes();
     });
     let log = office.open().await;

@@ -18,6 +18,7 @@ use qdrant_edge::{OperationError, PointId, SparseVector, TokenizerType};
 use serde_json::json;
 use tokio::sync::{Mutex, Semaphore};
 
+use crate::background::{Worker, give_way};
 use crate::embedder::{EmbedError, Embedder};
 use crate::words;
 use points::key;
@@ -169,6 +170,8 @@ struct Inner {
     shard: Shard,
     embedder: Arc<dyn Embedder>,
     bm25: EdgeBm25,
+    /// Writes what is applied.
+    writer: Worker,
     /// Keeps batches of changes apart and in order.
     applying: Mutex<()>,
     optimizing: AtomicBool,
@@ -197,12 +200,15 @@ impl SearchIndex {
             ascii_folding: Some(true),
             ..EdgeBm25Config::default()
         };
+        let writer = Worker::start("search-index")
+            .map_err(|source| SearchError::io(Path::new("a thread for the search index"), source))?;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             inner: Arc::new(Inner {
                 shard,
                 embedder,
                 bm25: EdgeBm25::new(config).expect("the settings of BM25 are in range"),
+                writer,
                 applying: Mutex::new(()),
                 optimizing: AtomicBool::new(false),
                 erasures: AtomicU64::new(0),
@@ -267,6 +273,7 @@ impl SearchIndex {
         let inner = Arc::clone(&self.inner);
         let (done, result) = tokio::sync::oneshot::channel();
         let spawned = std::thread::Builder::new().name("search-optimize".to_owned()).spawn(move || {
+            give_way();
             let running = Optimizing(&inner.optimizing);
             let result = work(&inner);
             drop(running);

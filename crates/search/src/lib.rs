@@ -7,6 +7,7 @@
 //! The index is a read model: it holds nothing that the log does not, and a folder written with
 //! another model or by another version is refused so that the caller rebuilds it.
 
+pub mod background;
 pub mod chunk;
 pub mod document;
 pub mod embedder;

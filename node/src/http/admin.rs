@@ -249,7 +249,8 @@ async fn verdict(app: &App, lines: &mpsc::Sender<Json>) -> Result<Json, String> 
         Ok(json!({ "ok": false, "events": events, "first_bad": first_bad, "error": damage.reason }))
     };
     let mut report = reporter("log");
-    let log = app.log.store().verify(move |at| report(at.events, at.total)).await.map_err(|error| error.to_string())?;
+    let log =
+        app.log.store().verify(move |at| report(at.events, at.total)).await.map_err(|error| error.to_string())?;
     if let Some(damage) = log.damage {
         return damaged(log.events, damage);
     }

@@ -34,14 +34,16 @@ pub struct Checkpoint {
 impl Checkpoint {
     pub(super) fn sign(tree: &Tree, time: DateTime<Utc>, key: &SigningKey) -> Self {
         let (size, root) = (tree.size(), blake3::Hash::from_bytes(tree.root()).to_hex().to_string());
-        let signature = key.sign(&signed(size, &root, time)).to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let signature =
+            key.sign(&signed(size, &root, time)).to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         Self { size, root, time, signature }
     }
 
     /// Whether the brain signed it.
     pub(super) fn is_signed_by(&self, key: &VerifyingKey) -> bool {
         let signature = bytes(&self.signature).and_then(|bytes| Signature::from_slice(&bytes).ok());
-        signature.is_some_and(|signature| key.verify(&signed(self.size, &self.root, self.time), &signature).is_ok())
+        signature
+            .is_some_and(|signature| key.verify(&signed(self.size, &self.root, self.time), &signature).is_ok())
     }
 
     pub(super) fn has_root(&self, root: &Hash) -> bool {

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use ed25519_dalek::VerifyingKey;
 
+use super::NotaryError;
 use super::record::{Checkpoint, Checkpoints, Leaves};
 use super::tree::{Tree, leaf};
-use super::NotaryError;
 use crate::event::{Direction, Filter, Position};
 use crate::page::MAX_PAGE_EVENTS;
 use crate::port::EventStore;

@@ -40,7 +40,12 @@ impl Checkpointer {
         let thread = std::thread::Builder::new()
             .name("event-log-checkpoint".into())
             .spawn(move || copy_whenever_woken(&copier, &woken))?;
-        Ok(Self { wake: Some(wake), thread: Some(thread), copy_at: COPY_EVERY_PAGES, restart_at: RESTART_FROM_PAGES })
+        Ok(Self {
+            wake: Some(wake),
+            thread: Some(thread),
+            copy_at: COPY_EVERY_PAGES,
+            restart_at: RESTART_FROM_PAGES,
+        })
     }
 
     /// To be called by the writer after each commit.

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::points::{self, Point, key};
 use super::shard::{BM25, DENSE};
-use super::{EMBED_TEXTS, Inner, SearchError, SearchIndex, WRITE_POINTS, blocking};
+use super::{EMBED_TEXTS, Inner, SearchError, SearchIndex, WRITE_POINTS};
 use crate::document::Change;
 use crate::words;
 
@@ -60,7 +60,8 @@ impl SearchIndex {
             vectors.extend(self.inner.embedder.embed(&texts).await?);
         }
         let inner = Arc::clone(&self.inner);
-        blocking("writing", move || inner.write(batch, vectors)).await
+        let written = self.inner.writer.run(move || inner.write(batch, vectors)).await;
+        written.unwrap_or(Err(SearchError::Stopped("writing")))
     }
 }
 
