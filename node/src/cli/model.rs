@@ -408,6 +408,9 @@ pub struct Projection {
     /// What it is doing: `live`, `catching_up`, `rebuilding`, `failed` or `stopped`.
     #[serde(default)]
     pub state: String,
+    /// Whether nothing waits for a quiet moment, such as what was erased and must leave the files.
+    #[serde(default)]
+    pub tidy: bool,
     /// Why it does not get on.
     #[serde(default)]
     pub problem: Option<String>,

@@ -60,7 +60,8 @@ pub fn projections(screen: &Screen, projections: &[Projection]) -> String {
             format!("  {done} %{left}")
         });
         let state = match projection.state.as_str() {
-            "live" => paint.good("live"),
+            "live" if projection.tidy => paint.good("live"),
+            "live" => format!("{}{}", paint.good("live"), paint.dim(", tidying up")),
             "failed" => paint.removed("failed"),
             other => line(other).replace('_', " "),
         };
