@@ -32,7 +32,7 @@ pub async fn caught_up(client: &Client) -> Vec<Value> {
 /// Waits until every projection has put its files in order, so that none holds what was erased.
 ///
 /// # Panics
-/// When one does not within [`PATIENCE`].
+/// When one does not within a minute.
 pub async fn tidy(client: &Client) {
     let deadline = Instant::now() + PATIENCE;
     loop {
