@@ -57,6 +57,10 @@ pub struct Brain {
     pub imports: Imports,
     /// What is measured.
     pub metrics: Arc<Metrics>,
+    /// Cancelled when the node begins to stop: what runs long ends early.
+    pub stopping: CancellationToken,
+    /// Held by the verification under way.
+    pub verifying: Arc<tokio::sync::Mutex<()>>,
     /// When the process began to serve.
     pub started: Instant,
     /// The name of the model that makes vectors.
@@ -159,6 +163,8 @@ impl Brain {
             search,
             imports: Imports::default(),
             metrics,
+            stopping: CancellationToken::new(),
+            verifying: Arc::default(),
             started: Instant::now(),
             embedder: name,
         };
@@ -194,6 +200,7 @@ impl Brain {
 
     /// Stops in order: projections finish their batch, the log is closed last.
     pub async fn close(&self) {
+        self.stopping.cancel();
         self.projector.shutdown().await;
         self.notary.stop().await;
         self.log.store().close().await;
@@ -202,7 +209,12 @@ impl Brain {
 
     async fn ensure_owner(&self) -> Result<(), BrainError> {
         let path = self.folder.owner_token();
-        let has_owner = self.tokens.list().iter().any(|token| token.name == OWNER && token.revoked_at.is_none());
+        let now = Utc::now();
+        let has_owner = self
+            .tokens
+            .list()
+            .iter()
+            .any(|token| token.name == OWNER && token.ceiling == Truth::User && token.is_valid(now));
         if has_owner && path.exists() {
             return Ok(());
         }

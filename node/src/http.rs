@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
@@ -49,6 +49,9 @@ pub const MAX_REQUEST_BYTES: usize = 8 * 1024 * 1024;
 
 /// How long a request may take until its answer begins.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The one that may take longer: it folds the whole log.
+const SLOW_ROUTE: &str = "/projections/{name}/verify";
 
 /// The API as OpenAPI describes it.
 #[derive(OpenApi)]
@@ -139,7 +142,8 @@ async fn observe(State(app): State<App>, request: Request, next: Next) -> Respon
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let (request, body) = drainable(request);
     let answer = std::panic::AssertUnwindSafe(REQUEST_ID.scope(id, next.run(request))).catch_unwind();
-    let mut response = match tokio::time::timeout(REQUEST_TIMEOUT, answer).await {
+    let patience = if route.as_deref() == Some(SLOW_ROUTE) { Duration::MAX } else { REQUEST_TIMEOUT };
+    let mut response = match tokio::time::timeout(patience, answer).await {
         Ok(Ok(response)) => response,
         Ok(Err(_)) => {
             error!(request = %id, "a handler panicked");
@@ -170,7 +174,10 @@ async fn observe(State(app): State<App>, request: Request, next: Next) -> Respon
     let route = route.unwrap_or_else(|| "unknown".to_owned());
     let status = response.status().as_u16();
     debug!(request = %id, brain = %app.brain, %method, %route, status, elapsed_us = started.elapsed().as_micros(), "answered");
-    let method = method.to_string();
+    // Whatever a client invents must not become a series of its own.
+    let known =
+        [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS];
+    let method = if known.contains(&method) { method.to_string() } else { "other".to_owned() };
     let seconds = started.elapsed().as_secs_f64();
     histogram!("cairn_http_request_seconds", "method" => method.clone(), "route" => route.clone()).record(seconds);
     counter!("cairn_http_requests_total", "method" => method, "route" => route, "status" => status.to_string())

@@ -162,11 +162,14 @@ impl Imports {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether one is under way.
+    pub fn is_running(&self) -> bool {
+        self.lock().values().any(|job| job.is_running())
+    }
+
     fn begin(&self, request: &ImportRequest) -> Result<(Uuid, Arc<Job>), ImportError> {
         let mut jobs = self.lock();
-        let running =
-            |job: &Job| !matches!(job.edit(|report| report.state), ImportState::Done | ImportState::Failed);
-        if let Some((id, _)) = jobs.iter().find(|(_, job)| running(job)) {
+        if let Some((id, _)) = jobs.iter().find(|(_, job)| job.is_running()) {
             return Err(ImportError::Running(*id));
         }
         let id = Uuid::now_v7();
@@ -180,6 +183,10 @@ impl Imports {
 }
 
 impl Job {
+    fn is_running(&self) -> bool {
+        !matches!(self.edit(|report| report.state), ImportState::Done | ImportState::Failed)
+    }
+
     fn new(id: Uuid, request: &ImportRequest) -> Self {
         let report = ImportReport {
             id,
@@ -270,7 +277,7 @@ async fn run(
     let planned: HashSet<MemoryId> = plan.memories.iter().map(|memory| memory.id).collect();
     let vanished = known
         .values()
-        .filter(|row| !planned.contains(&row.memory) && !row.vanished)
+        .filter(|row| !planned.contains(&row.memory) && !row.vanished && !plan.is_unseen(&row.path))
         .map(|row| Vanished { memory: row.memory, path: row.path.clone(), part: row.part.clone() });
     let vanished: Vec<Vanished> = vanished.collect();
     let total = plan.memories.len();
@@ -303,10 +310,14 @@ async fn run(
     let origin = Origin::of(principal.ceiling, IMPORT_ORIGIN);
     let work: Vec<_> = work.collect();
     stream::iter(work)
+        .take_while(|_| std::future::ready(!brain.stopping.is_cancelled()))
         .map(|(memory, unresolved)| write(brain, principal, &origin, vault, memory, unresolved, job))
         .buffer_unordered(CONCURRENT_WRITES)
         .collect::<()>()
         .await;
+    if brain.stopping.is_cancelled() {
+        return Err("it was interrupted, because the node stops; import again to complete it".to_owned());
+    }
     if request.prune {
         for gone in &vanished {
             prune(brain, principal, &origin, gone, job).await;
@@ -327,12 +338,12 @@ async fn read(brain: Uuid, vault: Uuid, root: &Path, job: &Arc<Job>) -> Result<P
             });
         })
     });
-    let mut plan: Plan =
+    let plan: Plan =
         plan.await.map_err(|error| error.to_string())?.map_err(|error: ScanError| error.to_string())?;
     job.edit(|report| {
         report.files = plan.counts.files;
         report.counts = plan.counts.clone();
-        report.problems = std::mem::take(&mut plan.problems);
+        report.problems.clone_from(&plan.problems);
         let unresolved =
             plan.unresolved.iter().map(|link| format!("{}:{} [[{}]]", link.path, link.line, link.name));
         report.unresolved = unresolved.collect();
@@ -375,6 +386,8 @@ async fn write(
                 _ => report.changed += 1,
             }
         }),
+        // What the end of the node cuts off is told once, for the import as a whole.
+        Err(_) if brain.stopping.is_cancelled() => {}
         Err(error) => fail(job, path, error.to_string()),
     }
 }

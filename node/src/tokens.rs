@@ -110,6 +110,11 @@ fn hash(secret: &str) -> String {
 }
 
 impl Token {
+    /// Whether it was neither revoked nor has expired.
+    pub fn is_valid(&self, now: DateTime<Utc>) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|expires| expires > now)
+    }
+
     /// The principal it stands for.
     pub fn principal(&self) -> Principal {
         Principal { id: PrincipalId::new(self.id), ceiling: self.ceiling, origin: self.origin.clone() }
@@ -130,6 +135,11 @@ impl Tokens {
         };
         let by_hash = tokens.into_iter().map(|token| (token.hash.clone(), token)).collect();
         Ok(Self { path: path.to_owned(), changing: Mutex::new(()), by_hash: RwLock::new(by_hash) })
+    }
+
+    /// Whether a principal may still act: it has a token that was neither revoked nor has expired.
+    pub fn is_live(&self, principal: PrincipalId, now: DateTime<Utc>) -> bool {
+        self.read().values().any(|token| token.id == principal.uuid() && token.is_valid(now))
     }
 
     /// Who a secret stands for, now.

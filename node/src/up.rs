@@ -83,7 +83,11 @@ pub async fn up(global: &Global, args: UpArgs) -> Result<()> {
         result = worked => result,
         result = asked_to_stop() => result,
     };
+    if !quiet && brain.imports.is_running() {
+        eprintln!("The import is interrupted; import again to complete it. Nothing is written twice.");
+    }
     info!("stopping");
+    brain.stopping.cancel();
     brain.folder.withdraw();
     stop.cancel();
     if tokio::time::timeout(SHUTDOWN_PATIENCE, server).await.is_err() {

@@ -26,6 +26,10 @@ pub struct Serving {
     pub generation: u64,
     /// The one before it, kept until the next build.
     pub previous: Option<u64>,
+    /// The position of the last erasure that was met while a build was under way: a build that has not got there holds
+    /// what was erased.
+    #[serde(default)]
+    pub erased: u64,
 }
 
 impl Generations {
@@ -62,7 +66,22 @@ impl Generations {
     /// When it cannot be written; the earlier choice holds then.
     pub fn serve(&self, generation: u64) -> io::Result<()> {
         let previous = self.serving()?.map(|serving| serving.generation).filter(|earlier| *earlier != generation);
-        let json = serde_json::to_vec(&Serving { generation, previous }).expect("numbers are plain JSON");
+        self.name(Serving { generation, previous, erased: 0 })
+    }
+
+    /// Notes, durably, that something is erased at a position while a build is under way.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn note_erasure(&self, position: u64) -> io::Result<()> {
+        match self.serving()? {
+            Some(serving) => self.name(Serving { erased: position, ..serving }),
+            None => Ok(()),
+        }
+    }
+
+    fn name(&self, serving: Serving) -> io::Result<()> {
+        let json = serde_json::to_vec(&serving).expect("numbers are plain JSON");
         replace(&self.folder.join(SERVING_FILE), &json)
     }
 
@@ -153,7 +172,7 @@ mod tests {
         let second = generations.begin().expect("begins");
         generations.serve(second).expect("writes");
         let serving = generations.serving().expect("reads");
-        assert_eq!(serving, Some(Serving { generation: second, previous: Some(first) }));
+        assert_eq!(serving, Some(Serving { generation: second, previous: Some(first), erased: 0 }));
         assert_eq!(generations.unfinished().expect("reads"), None);
     }
 

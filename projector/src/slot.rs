@@ -82,6 +82,11 @@ impl Slot {
         let folder = |source| StartError::Folder { projection, source };
         let failed = |source| StartError::Open { projection, source };
         let Some(serving) = self.generations.serving().map_err(folder)? else { return Ok(false) };
+        if serving.erased > 0
+            && let Some(number) = self.generations.unfinished().map_err(folder)?
+        {
+            self.forget(number);
+        }
         let mut generation = match self.projection.open(&self.generations.path(serving.generation)) {
             Ok(generation) => generation,
             Err(error) if error.is_unusable() => {
@@ -181,12 +186,24 @@ impl Slot {
         if let Err(error) = self.generations.forget_older(&kept) {
             tracing::warn!(projection = self.projection.name(), %error, "an old generation could not be deleted");
         }
+        if kept.iter().any(|number| *number > run.generation)
+            && let Err(error) = self.generations.note_erasure(position)
+        {
+            tracing::warn!(projection = self.projection.name(), %error, "an erasure could not be noted");
+        }
         // A build that is just begun meets the erasure itself; one that is just cancelled is looked at there.
         if let Ok(_changing) = self.changing.try_lock()
             && let Ok(Some(number)) = self.generations.unfinished()
             && !kept.contains(&number)
         {
             self.forget(number);
+        }
+    }
+
+    /// After a build has ended without serving: what it holds of something erased goes with it.
+    pub(crate) fn given_up(&self, run: &Arc<Run>, position: u64) {
+        if position < self.erased.load(Ordering::Acquire) {
+            self.forget(run.generation);
         }
     }
 

@@ -87,6 +87,12 @@ async fn importing_again_costs_only_what_changed_and_never_overwrites_the_user()
     let pruned = vaults::import_with(client, json!({ "path": vault.path(), "prune": true })).await;
     assert_eq!(pruned["pruned"], 1, "{pruned:#}");
     assert_eq!(vaults::all(client, "q=Gone&archived=any").await[0]["archived"], true);
+
+    // A file that cannot be read has not vanished, whatever is pruned.
+    fs::write(vault.path().join("Plan.md"), b"\xff\xfe no text").expect("written");
+    let broken = vaults::import_with(client, json!({ "path": vault.path(), "prune": true })).await;
+    assert_eq!((&broken["vanished"], &broken["pruned"]), (&json!([]), &json!(0)), "{broken:#}");
+    assert_eq!(client.get(&path).await.data(200)["archived"], false);
     projections::equal_a_fresh_fold(client).await;
 }
 

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use cairn_domain::claim::Authorship;
 use cairn_domain::clock::Hlc;
 use cairn_domain::event::{Event, Metadata};
-use cairn_domain::field::FieldName;
+use cairn_domain::field::{FieldName, FieldRole};
 use cairn_domain::id::{EventId, MemoryId, memory_stream};
 use cairn_domain::memory::command::{Command, Context, Decided, Decision, Outcome};
 use cairn_domain::principal::{Origin, Principal};
 use cairn_domain::truth::Truth;
 use cairn_event_store::port::SharedStore;
 use cairn_event_store::{
-    AppendError, Direction, ExpectedRevision, Filter, NewAppend, Position, Revision, StreamAppend,
+    AppendError, Direction, ExpectedRevision, Filter, NewAppend, Position, Revision, StoreError, StreamAppend,
 };
 use lru::LruCache;
 use parking_lot::Mutex;
@@ -77,10 +77,15 @@ pub struct Done {
 
 /// Carries commands out. Cheap to share; one for a brain.
 pub struct Handler {
+    kept: Arc<Kept>,
+    clock: Mutex<Hlc>,
+}
+
+/// The log, and the memories that are kept folded. What is kept may be behind the log, never ahead of it.
+struct Kept {
     store: SharedStore,
     repository: Repository,
     cache: Mutex<LruCache<MemoryId, Arc<Loaded>>>,
-    clock: Mutex<Hlc>,
 }
 
 impl Handler {
@@ -94,22 +99,19 @@ impl Handler {
             Some(event) => read_metadata(event)?.hlc,
             None => Hlc::default(),
         };
-        Ok(Self {
-            repository: Repository::new(Arc::clone(&store)),
-            store,
-            cache: Mutex::new(LruCache::new(CACHED_MEMORIES)),
-            clock: Mutex::new(clock),
-        })
+        let repository = Repository::new(Arc::clone(&store));
+        let cache = Mutex::new(LruCache::new(CACHED_MEMORIES));
+        Ok(Self { kept: Arc::new(Kept { store, repository, cache }), clock: Mutex::new(clock) })
     }
 
     /// The log it appends to.
     pub fn store(&self) -> &SharedStore {
-        &self.store
+        &self.kept.store
     }
 
     /// Loads memories from the same log.
     pub fn repository(&self) -> &Repository {
-        &self.repository
+        &self.kept.repository
     }
 
     /// Carries a command out. Returns when its events are durable.
@@ -128,25 +130,36 @@ impl Handler {
                 key.command_id(execute.principal.id)
             }
         };
+        let mut known_to_be_current = false;
         for attempt in 0..MAX_ATTEMPTS {
             let loaded = match (&execute.command, attempt) {
                 // A new memory has nothing to load; if it is not new after all, the log refuses the append.
-                (Command::CreateMemory { .. }, 0) => self.load_new(execute.memory),
-                _ => self.load(execute.memory).await?,
+                (Command::CreateMemory { .. }, 0) => self.kept.load_new(execute.memory),
+                _ => self.kept.load(execute.memory).await?,
             };
-            check_revision(execute.expected, &loaded)?;
             let metadata = Metadata {
                 causation_id: execute.causation,
                 request: execute.idempotency.as_ref().map(|key| key.request.clone()),
                 ..self.metadata(execute.principal, truth, origin.clone(), command)
             };
-            let decision = decide(&loaded, execute.command.clone(), &metadata, execute.idempotency.is_some())?;
-            match self.append(&loaded, &decision, &metadata).await {
+            let decided = check_revision(execute.expected, &loaded)
+                .and_then(|()| decide(&loaded, execute.command.clone(), &metadata, execute.idempotency.is_some()));
+            let writes = decided.as_ref().is_ok_and(|decision| !decision.events.is_empty());
+            if !writes && !known_to_be_current {
+                // What the log would have refused, had it been asked, is not told from a memory that may be behind it.
+                self.kept.catch_up(loaded).await?;
+                known_to_be_current = true;
+                continue;
+            }
+            let decision = decided?;
+            let events = decision.events.iter().map(|decided| decided.id).collect();
+            let outcome = decision.outcome();
+            let fields = decision.fields.clone();
+            // In a task of its own: a caller who goes away must not leave the log ahead of what is kept.
+            let kept = Arc::clone(&self.kept);
+            let writing = tokio::spawn(async move { kept.write(loaded, decision, metadata).await });
+            match writing.await.map_err(|error| interrupted(&error))? {
                 Ok((position, revision)) => {
-                    let events = decision.events.iter().map(|decided| decided.id).collect();
-                    let outcome = decision.outcome();
-                    let fields = decision.fields.clone();
-                    self.remember(loaded, decision, position, revision)?;
                     let memory = execute.memory;
                     return Ok(Done {
                         memory,
@@ -159,8 +172,9 @@ impl Handler {
                         repeated: false,
                     });
                 }
-                Err(AppendError::WrongExpectedRevision { .. }) => self.catch_up(loaded).await?,
-                Err(error @ AppendError::EventIdReused { .. }) => {
+                Err(Failure::Overtaken(loaded)) => drop(self.kept.catch_up(loaded).await?),
+                Err(Failure::Command(error)) => return Err(error),
+                Err(Failure::Append(error @ AppendError::EventIdReused { .. })) => {
                     // The same key was carried out by somebody else between looking and appending.
                     let Some(key) = &execute.idempotency else { return Err(CommandError::from_append(error)) };
                     return match self.repeated(key, &execute).await? {
@@ -168,29 +182,19 @@ impl Handler {
                         None => Err(CommandError::from_append(error)),
                     };
                 }
-                Err(error) => return Err(CommandError::from_append(error)),
+                Err(Failure::Append(error)) => return Err(CommandError::from_append(error)),
             }
         }
         Err(CommandError::Contended { attempts: MAX_ATTEMPTS })
     }
 
-    /// The memory as it is, from the cache where possible.
+    /// The memory as the log has it now.
     ///
     /// # Errors
     /// When the store does not answer or the log is damaged.
     pub async fn load(&self, memory: MemoryId) -> Result<Arc<Loaded>, CommandError> {
-        if let Some(loaded) = self.cache.lock().get(&memory) {
-            return Ok(Arc::clone(loaded));
-        }
-        let loaded = Arc::new(self.repository.load(memory).await?);
-        self.cache.lock().put(memory, Arc::clone(&loaded));
-        Ok(loaded)
-    }
-
-    /// The memory from the cache, or an empty one, which is a guess and therefore not put there.
-    fn load_new(&self, memory: MemoryId) -> Arc<Loaded> {
-        let cached = self.cache.lock().get(&memory).map(Arc::clone);
-        cached.unwrap_or_else(|| Arc::new(Loaded::empty(memory)))
+        let kept = self.kept.load(memory).await?;
+        self.kept.catch_up(kept).await
     }
 
     /// What every event of a command says about its making.
@@ -208,6 +212,118 @@ impl Handler {
             correlation_id: command,
             causation_id: None,
             request: None,
+        }
+    }
+
+    /// The first answer to a command that was carried out before under the same key.
+    async fn repeated(&self, key: &Idempotency, execute: &Execute<'_>) -> Result<Option<Done>, CommandError> {
+        let command = key.command_id(execute.principal.id);
+        let Some(first) = self.kept.store.event(command).await? else { return Ok(None) };
+        if read_metadata(&first)?.request.as_deref() != Some(key.request.as_str()) {
+            return Err(CommandError::KeyReused);
+        }
+        let memory = cairn_domain::id::memory_of_stream(&first.stream).ok_or(CommandError::KeyReused)?;
+        let tail = self
+            .kept
+            .store
+            .read_stream(
+                &first.stream,
+                first.revision,
+                Direction::Forwards,
+                cairn_event_store::event::MAX_APPEND_EVENTS,
+            )
+            .await?;
+        let mut own = Vec::new();
+        for event in tail {
+            if read_metadata(&event)?.correlation_id != command {
+                break;
+            }
+            own.push(event);
+        }
+        let last = own.last().unwrap_or(&first);
+        let after = self.kept.repository.load_at_revision(memory, last.revision).await?;
+        let events: Vec<EventId> = own.iter().map(|event| EventId::new(event.id)).collect();
+        let mut fields = outcomes(&after, &events);
+        if own.first().is_some_and(|event| &*event.event_type == "memory.created") {
+            // Claimed by being created; the first answer did not name them either.
+            fields.retain(|(name, _)| !matches!(name.role(), FieldRole::Kind | FieldRole::Archived));
+        }
+        Ok(Some(Done {
+            memory,
+            command,
+            outcome: fields.iter().map(|(_, outcome)| *outcome).max().unwrap_or(Outcome::Applied),
+            fields,
+            position: last.position,
+            revision: Some(last.revision),
+            events,
+            repeated: true,
+        }))
+    }
+}
+
+/// Why a decision was not written.
+enum Failure {
+    /// Somebody else wrote to the memory first; here is what it was decided upon.
+    Overtaken(Arc<Loaded>),
+    /// The log refused or failed.
+    Append(AppendError),
+    /// What was written does not fold.
+    Command(CommandError),
+}
+
+impl Kept {
+    /// The memory as it is kept, else as the log has it.
+    async fn load(&self, memory: MemoryId) -> Result<Arc<Loaded>, CommandError> {
+        if let Some(loaded) = self.cache.lock().get(&memory) {
+            return Ok(Arc::clone(loaded));
+        }
+        let loaded = Arc::new(self.repository.load(memory).await?);
+        Ok(self.keep(loaded))
+    }
+
+    /// The memory as it is kept, or an empty one, which is a guess and therefore not kept.
+    fn load_new(&self, memory: MemoryId) -> Arc<Loaded> {
+        let cached = self.cache.lock().get(&memory).map(Arc::clone);
+        cached.unwrap_or_else(|| Arc::new(Loaded::empty(memory)))
+    }
+
+    /// Keeps what was loaded, unless something newer was kept meanwhile; returns what is kept.
+    fn keep(&self, loaded: Arc<Loaded>) -> Arc<Loaded> {
+        let mut cache = self.cache.lock();
+        match cache.get(&loaded.memory.id()) {
+            Some(newer) if newer.revision >= loaded.revision => Arc::clone(newer),
+            _ => {
+                cache.put(loaded.memory.id(), Arc::clone(&loaded));
+                loaded
+            }
+        }
+    }
+
+    /// Folds in what the log has beyond what was loaded.
+    async fn catch_up(&self, loaded: Arc<Loaded>) -> Result<Arc<Loaded>, CommandError> {
+        let from = loaded.revision.map_or(Revision(0), Revision::next);
+        let stream = memory_stream(loaded.memory.id());
+        if self.store.read_stream(&stream, from, Direction::Forwards, 1).await?.is_empty() {
+            return Ok(loaded);
+        }
+        let mut fresh = Arc::unwrap_or_clone(loaded);
+        self.repository.catch_up(&mut fresh).await?;
+        Ok(self.keep(Arc::new(fresh)))
+    }
+
+    async fn write(
+        &self,
+        loaded: Arc<Loaded>,
+        decision: Decision,
+        metadata: Metadata,
+    ) -> Result<(Position, Option<Revision>), Failure> {
+        match self.append(&loaded, &decision, &metadata).await {
+            Ok((position, revision)) => {
+                self.remember(loaded, decision, position, revision).map_err(Failure::Command)?;
+                Ok((position, revision))
+            }
+            Err(AppendError::WrongExpectedRevision { .. }) => Err(Failure::Overtaken(loaded)),
+            Err(error) => Err(Failure::Append(error)),
         }
     }
 
@@ -276,59 +392,11 @@ impl Handler {
         cache.put(memory, cached);
         Ok(())
     }
+}
 
-    async fn catch_up(&self, loaded: Arc<Loaded>) -> Result<(), CommandError> {
-        let memory = loaded.memory.id();
-        self.cache.lock().pop(&memory);
-        let mut fresh = Arc::unwrap_or_clone(loaded);
-        self.repository.catch_up(&mut fresh).await?;
-        let mut cache = self.cache.lock();
-        let newer = cache.get(&memory).is_some_and(|cached| cached.revision >= fresh.revision);
-        if !newer {
-            cache.put(memory, Arc::new(fresh));
-        }
-        Ok(())
-    }
-
-    /// The first answer to a command that was carried out before under the same key.
-    async fn repeated(&self, key: &Idempotency, execute: &Execute<'_>) -> Result<Option<Done>, CommandError> {
-        let command = key.command_id(execute.principal.id);
-        let Some(first) = self.store.event(command).await? else { return Ok(None) };
-        if read_metadata(&first)?.request.as_deref() != Some(key.request.as_str()) {
-            return Err(CommandError::KeyReused);
-        }
-        let memory = cairn_domain::id::memory_of_stream(&first.stream).ok_or(CommandError::KeyReused)?;
-        let tail = self
-            .store
-            .read_stream(
-                &first.stream,
-                first.revision,
-                Direction::Forwards,
-                cairn_event_store::event::MAX_APPEND_EVENTS,
-            )
-            .await?;
-        let mut own = Vec::new();
-        for event in tail {
-            if read_metadata(&event)?.correlation_id != command {
-                break;
-            }
-            own.push(event);
-        }
-        let last = own.last().unwrap_or(&first);
-        let after = self.repository.load_at_revision(memory, last.revision).await?;
-        let events: Vec<EventId> = own.iter().map(|event| EventId::new(event.id)).collect();
-        let fields = outcomes(&after, &events);
-        Ok(Some(Done {
-            memory,
-            command,
-            outcome: fields.iter().map(|(_, outcome)| *outcome).max().unwrap_or(Outcome::Applied),
-            fields,
-            position: last.position,
-            revision: Some(last.revision),
-            events,
-            repeated: true,
-        }))
-    }
+fn interrupted(error: &tokio::task::JoinError) -> CommandError {
+    let reason = format!("a command was cut short ({error}); repeat it with the same Idempotency-Key");
+    StoreError::Unavailable { reason }.into()
 }
 
 fn origin(execute: &Execute<'_>, truth: Truth) -> Result<Origin, CommandError> {

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 pub use ed25519_dalek::VerifyingKey;
 pub use record::Checkpoint;
-pub use verify::{Notarized, verify};
+pub use verify::{LATE_AFTER, Notarized, verify};
 
 use crate::event::{Direction, Filter, Position};
 use crate::page::MAX_PAGE_EVENTS;

@@ -9,6 +9,7 @@ mod slots;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -33,6 +34,8 @@ pub const ERASED_TYPE: &str = "memory.erased";
 
 /// With more bytes than this, encryption goes to a blocking thread.
 const INLINE_BYTES: usize = 256 * 1024;
+/// How long is waited until a key that could not be destroyed is tried again.
+const ERASE_PAUSE: Duration = Duration::from_secs(2);
 /// The events read at once where a whole stream is looked through.
 const LOOK_EVENTS: usize = 1_000;
 
@@ -224,16 +227,35 @@ impl<S: EventStore> Inner<S> {
     }
 
     /// Appends what is sealed already, and erases what it says is erased.
-    async fn finish(&self, append: NewAppend, assigned: Vec<Assigned>) -> Result<Appended, AppendError> {
+    async fn finish(
+        self: &Arc<Self>,
+        append: NewAppend,
+        assigned: Vec<Assigned>,
+    ) -> Result<Appended, AppendError> {
         let erased: Vec<_> =
             append.streams.iter().filter(|entry| erases(entry)).map(|e| e.stream.clone()).collect();
         let appended = self.store.append(append).await?;
         assigned.iter().for_each(Assigned::confirm);
         drop(assigned);
         for stream in erased {
-            self.erase(&stream).await?;
+            // It is in the log that the stream is erased, and there is no appending that again.
+            if let Err(error) = self.erase(&stream).await {
+                tracing::error!(%stream, %error, "a key could not be destroyed yet; it is tried until it is");
+                tokio::spawn(Arc::clone(self).erase_at_last(stream));
+            }
         }
         Ok(appended)
+    }
+
+    /// Destroys the keys of a stream as soon as that is possible. After a crash the next start sees to it.
+    async fn erase_at_last(self: Arc<Self>, stream: Arc<str>) {
+        loop {
+            tokio::time::sleep(ERASE_PAUSE).await;
+            match self.erase(&stream).await {
+                Ok(()) => return,
+                Err(error) => tracing::error!(%stream, %error, "a key cannot be destroyed; make room on the disk"),
+            }
+        }
     }
 }
 

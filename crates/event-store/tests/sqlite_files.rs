@@ -65,6 +65,38 @@ async fn everything_is_there_after_reopening() {
     assert_eq!(store.verify(|_| {}).await.unwrap().damage, None);
 }
 
+/// The index by stream is written in runs; reads begin and end anywhere in them, and go on in what is not written yet.
+#[tokio::test]
+async fn a_stream_is_read_across_the_runs_of_its_index() {
+    let (_folder, path) = log();
+    let store = open(&path);
+    let mut a = Vec::new();
+    for round in 0..90 {
+        let events: Vec<_> = (0..500).map(|_| event("bulk")).collect();
+        if round % 3 == 1 {
+            scene(&store).append("b", ExpectedRevision::Any, events).await.unwrap();
+        } else {
+            a.extend(new_ids(&events));
+            scene(&store).append("a", ExpectedRevision::Any, events).await.unwrap();
+        }
+    }
+    drop(store);
+    let store = open(&path);
+    let edges = [0, 1, 499, 500, 10_000, 10_922, 10_923, 11_000, 21_845, 29_998, 29_999, 30_000];
+    for from in edges {
+        for limit in [1, 3, 700, 40_000] {
+            let read = |direction| store.read_stream("space-a", Revision(from as u64), direction, limit);
+            let forwards = ids(&read(Direction::Forwards).await.unwrap());
+            let expected: Vec<_> = a.iter().skip(from).take(limit).copied().collect();
+            assert_eq!(forwards, expected, "from {from}, {limit} forwards");
+            let backwards = ids(&read(Direction::Backwards).await.unwrap());
+            let expected: Vec<_> = a.iter().take(from + 1).rev().take(limit).copied().collect();
+            assert_eq!(backwards, expected, "from {from}, {limit} backwards");
+        }
+    }
+    assert_eq!(store.verify(|_| {}).await.unwrap().damage, None);
+}
+
 /// What is acknowledged is on disk, also when the process gets no chance to close anything.
 #[tokio::test]
 async fn acknowledged_appends_survive_a_killed_process() {
@@ -211,7 +243,7 @@ async fn gaps_and_foreign_changes_are_found() {
         ("UPDATE events SET checksum = checksum + 1 WHERE position = 2", Some(2)),
         ("UPDATE event_types SET name = 'memory.other'", Some(1)),
         ("DELETE FROM streams", Some(1)),
-        ("INSERT INTO stream_index VALUES (1, 500, 3)", None),
+        ("INSERT INTO stream_index VALUES (1, 500, x'0300000000000000')", None),
     ] {
         let (_folder, path) = log();
         let store = open(&path);

@@ -9,7 +9,7 @@ use cairn_domain::value::Value;
 use serde::Serialize;
 
 use crate::ids::Ids;
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemCode};
 use crate::reading::{FileReading, LinkReading, PART_OF, TaskReading, VaultReading};
 use crate::resolve::{FileTargets, Resolution, Target, Unresolved};
 
@@ -179,6 +179,17 @@ fn links(links: &[LinkReading], targets: &[Target], by_file: &[MemoryId]) -> Vec
         }
     }
     found
+}
+
+impl Plan {
+    /// Whether a path may be there although no memory was made of it: it, a folder above it or the rest of the vault was
+    /// left out. Only what is not unseen can have vanished.
+    pub fn is_unseen(&self, path: &str) -> bool {
+        self.problems.iter().filter(|problem| problem.code.skipped()).any(|problem| {
+            problem.code == ProblemCode::TooManyFiles
+                || path.strip_prefix(&problem.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    }
 }
 
 impl PlannedMemory {

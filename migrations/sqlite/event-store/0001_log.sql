@@ -31,12 +31,12 @@ CREATE TABLE events (
 
 CREATE UNIQUE INDEX events_by_id ON events (id);
 
--- Where each stream's events are, for all positions up to `through`. It is written in large steps, see
--- crates/event-store/src/sqlite/recent.rs.
+-- Where each stream's events are, for all positions up to `through`: a row for each run of a stream's events that was
+-- written at once. It is written in large steps, see crates/event-store/src/sqlite/recent.rs.
 CREATE TABLE stream_index (
     stream_id INTEGER NOT NULL,
-    revision  INTEGER NOT NULL,
-    position  INTEGER NOT NULL,
+    revision  INTEGER NOT NULL, -- of the first event
+    positions BLOB    NOT NULL, -- of it and those that follow, 8 bytes each, the least significant first
     PRIMARY KEY (stream_id, revision)
 ) STRICT, WITHOUT ROWID;
 

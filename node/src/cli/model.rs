@@ -251,6 +251,27 @@ pub struct Hit {
     pub tags: Vec<String>,
     /// When the memory changed last.
     pub updated_at: DateTime<Utc>,
+    /// Which side of the search found it.
+    #[serde(default)]
+    pub why: Why,
+}
+
+/// Why a search found something.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Why {
+    /// Its place among what is like the query by meaning.
+    #[serde(default)]
+    pub dense: Option<Place>,
+    /// Its place among what has the words of the query.
+    #[serde(default)]
+    pub bm25: Option<Place>,
+}
+
+/// A place in a list.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Place {
+    /// From 1.
+    pub rank: u64,
 }
 
 /// Something that happened, in a history or the timeline.

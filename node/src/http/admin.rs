@@ -1,5 +1,6 @@
 //! Health, metrics, projections, verification, export: what an admin looks at.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body as HttpBody;
@@ -15,7 +16,7 @@ use cairn_read_model::memories::{Direction, ListQuery, MemoryFilter, Sort};
 use futures::stream;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedMutexGuard, mpsc};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -205,6 +206,7 @@ async fn verify_projection(
     Path(name): Path<String>,
 ) -> Result<Reply<Json>, ApiError> {
     caller.owner("verify projections")?;
+    let _turn = verifying(&app)?;
     let verified = app.projector.verify(&name).await?;
     Ok(Reply::ok(json!({
         "projection": verified.projection,
@@ -221,6 +223,7 @@ async fn verify_projection(
     responses((status = 200, description = "JSON lines; the last one has `ok`", content_type = "application/x-ndjson", body = String)))]
 async fn verify(State(app): State<App>, caller: Caller) -> Result<Response, ApiError> {
     caller.owner("verify the log")?;
+    let turn = verifying(&app)?;
     let (lines, stream) = mpsc::channel::<Json>(STREAM_QUEUE);
     tokio::spawn(async move {
         let line = match verdict(&app, &lines).await {
@@ -228,8 +231,17 @@ async fn verify(State(app): State<App>, caller: Caller) -> Result<Response, ApiE
             Err(error) => json!({ "ok": false, "error": error }),
         };
         let _ = lines.send(line).await;
+        drop(turn);
     });
     Ok(json_lines(stream))
+}
+
+/// One verification at a time: each reads the whole log, and more would leave no connection for other readers.
+fn verifying(app: &App) -> Result<OwnedMutexGuard<()>, ApiError> {
+    Arc::clone(&app.verifying).try_lock_owned().map_err(|_| {
+        let message = "a verification is under way; wait for its end";
+        ApiError::new(StatusCode::CONFLICT, "ALREADY_VERIFYING", message)
+    })
 }
 
 /// What both checks found: the store's own, then the notary's.
@@ -265,6 +277,7 @@ async fn verdict(app: &App, lines: &mpsc::Sender<Json>) -> Result<Json, String> 
             "ok": true,
             "events": log.events,
             "signed_events": signed.events,
+            "signed_late": signed.late,
             "checkpoints": signed.checkpoints,
         })),
     }

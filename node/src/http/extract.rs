@@ -7,6 +7,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use cairn_command::Idempotency;
+use cairn_domain::memory::import::IMPORT_ORIGIN;
 use cairn_domain::principal::{Origin, Principal};
 use cairn_domain::truth::Truth;
 use cairn_event_store::Revision;
@@ -68,6 +69,15 @@ pub fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Truth>
         Some(Level::Number(level)) => Truth::try_from(level).map(Some).map_err(serde::de::Error::custom),
         Some(Level::Name(name)) => name.parse().map(Some).map_err(serde::de::Error::custom),
     }
+}
+
+/// Refuses the origin by which an import knows what it wrote itself: whoever used it could pass for the file.
+pub fn not_an_import(origin: &Origin) -> Result<(), ApiError> {
+    let detail = origin.as_str().split_once(':').map_or("", |(_, detail)| detail);
+    if detail == IMPORT_ORIGIN {
+        return Err(ApiError::validation("origin", "is that of imports; name another"));
+    }
+    Ok(())
 }
 
 impl Caller {

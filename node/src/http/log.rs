@@ -11,10 +11,11 @@ use axum::http::{HeaderMap, header};
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use cairn_domain::id::PrincipalId;
 use cairn_event_store::port::SharedStore;
 use cairn_event_store::subscription::{Subscription, subscribe};
 use cairn_event_store::{Direction, Filter, Position, RecordedEvent, StoreError};
-use chrono::SecondsFormat;
+use chrono::{SecondsFormat, Utc};
 use futures::{Stream, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -154,7 +155,7 @@ async fn replay(State(app): State<App>, _: Caller, Query(query): Query<LogQuery>
     responses((status = 200, description = "Server-sent events: id = position, event = type, data = envelope", content_type = "text/event-stream", body = String)))]
 async fn follow(
     State(app): State<App>,
-    _: Caller,
+    caller: Caller,
     headers: HeaderMap,
     Query(query): Query<LogQuery>,
 ) -> Result<Sse<impl Stream<Item = Result<SseEvent, Infallible>>>, ApiError> {
@@ -165,7 +166,8 @@ async fn follow(
         None => query.from.map(|from| from.saturating_sub(1)),
     };
     let after = seen.map_or_else(|| *store.head().borrow(), Position);
-    let feed = Feed { subscription: subscribe(store, after, query.filter()), waiting: VecDeque::new() };
+    let subscription = subscribe(store, after, query.filter());
+    let feed = Feed { subscription, waiting: VecDeque::new(), reader: caller.0.id, app };
     let events = stream::unfold(feed, |mut feed| async move { feed.next().await.map(|event| (Ok(event), feed)) });
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
@@ -174,18 +176,25 @@ async fn follow(
 struct Feed {
     subscription: Subscription,
     waiting: VecDeque<RecordedEvent>,
+    reader: PrincipalId,
+    app: App,
 }
 
 impl Feed {
     /// The next event. The feed ends when the store does; the client then resumes where it broke off.
     async fn next(&mut self) -> Option<SseEvent> {
         while self.waiting.is_empty() {
-            match self.subscription.next_batch(PAGE).await {
-                Ok(batch) => self.waiting.extend(batch.events),
-                Err(error) => {
+            match tokio::time::timeout(KEEP_ALIVE, self.subscription.next_batch(PAGE)).await {
+                Ok(Ok(batch)) => self.waiting.extend(batch.events),
+                Ok(Err(error)) => {
                     warn!(%error, "a live feed ended");
                     return None;
                 }
+                Err(_) => {}
+            }
+            // A feed outlives the request it began with, and must not outlive the token.
+            if !self.app.tokens.is_live(self.reader, Utc::now()) {
+                return None;
             }
         }
         let event = self.waiting.pop_front()?;

@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::App;
 use super::envelope::Reply;
 use super::error::ApiError;
-use super::extract::{Body, Caller, Id, Provenance, Query, WriteHeaders, truth};
+use super::extract::{Body, Caller, Id, Provenance, Query, WriteHeaders, not_an_import, truth};
 
 /// The relation of a link that names none.
 pub const DEFAULT_RELATION: &str = "relates_to";
@@ -273,6 +273,9 @@ pub async fn execute(
     command: Command,
     provenance: Provenance,
 ) -> Result<Done, ApiError> {
+    if let Some(origin) = &provenance.origin {
+        not_an_import(origin)?;
+    }
     let request = headers.key.as_ref().map(|_| format!("{memory} {command:?} {provenance:?}"));
     let execute = Execute {
         memory,

@@ -10,6 +10,7 @@ use cairn_domain::id::{EventId, MemoryId, PrincipalId};
 use cairn_domain::kind::Kind;
 use cairn_domain::memory::Memory;
 use cairn_domain::truth::Truth;
+use cairn_domain::value::Value;
 use cairn_event_store::Position;
 use cairn_read_model::memories::{
     ConflictRow, DailyFilter, Direction, EventFilter, Found, LinkRow, ListQuery, MemoryFilter, MemorySummary,
@@ -537,6 +538,9 @@ impl ListParams {
         if self.limit.is_some_and(|limit| limit == 0 || limit > cairn_read_model::MAX_LIMIT) {
             return Err(ApiError::validation("limit", format!("takes 1 to {}", cairn_read_model::MAX_LIMIT)));
         }
+        if self.tag.as_deref().is_some_and(|tag| split(Some(tag)).next().is_none()) {
+            return Err(ApiError::validation("tag", "takes a tag"));
+        }
         let filter = MemoryFilter {
             tags: split(self.tag.as_deref()).map(|tag| tag.trim_start_matches('#').to_lowercase()).collect(),
             archived,
@@ -593,6 +597,16 @@ impl ListParams {
         };
         if let Some((name, _)) = given.iter().find(|(_, kinds)| !kinds.contains(kind)) {
             return Err(ApiError::validation(name, format!("is no filter of {kind}")));
+        }
+        // A word that no memory can have finds nothing, and nobody would see why.
+        for (name, words) in
+            [("status", &self.status), ("priority", &self.priority), ("place_type", &self.place_type)]
+        {
+            let field: FieldName = name.parse().expect("the names of typed fields are field names");
+            for word in split(words.as_deref()) {
+                let checked = kind.check(&field, &Value::Text(word.to_owned()));
+                checked.map_err(|error| ApiError::validation(name, error.reason))?;
+            }
         }
         Ok(match kind {
             Kind::Task => Some(TypedFilter::Task(TaskFilter {

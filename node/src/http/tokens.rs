@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use cairn_domain::id::PrincipalId;
+use cairn_domain::memory::import::IMPORT_ORIGIN;
 use cairn_domain::principal::Origin;
 use cairn_domain::truth::Truth;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -14,7 +15,7 @@ use uuid::Uuid;
 use super::App;
 use super::envelope::{Page, Reply};
 use super::error::ApiError;
-use super::extract::{Body, Caller};
+use super::extract::{Body, Caller, not_an_import};
 use crate::tokens::Token;
 
 /// The longest name of a token, in characters.
@@ -90,6 +91,9 @@ async fn create(
 ) -> Result<Reply<TokenView>, ApiError> {
     caller.owner("make tokens")?;
     let name = input.name.trim();
+    if name == IMPORT_ORIGIN {
+        return Err(ApiError::validation("name", "is what imports sign with; choose another"));
+    }
     if name.is_empty() || name.chars().count() > MAX_NAME_CHARS || name.chars().any(char::is_control) {
         return Err(ApiError::validation("name", format!("takes 1 to {MAX_NAME_CHARS} visible characters")));
     }
@@ -97,6 +101,9 @@ async fn create(
         .ceiling
         .parse()
         .map_err(|error: cairn_domain::truth::InvalidTruth| ApiError::validation("ceiling", error.to_string()))?;
+    if let Some(origin) = &input.origin {
+        not_an_import(origin)?;
+    }
     if let Some(origin) = &input.origin
         && origin.as_str().split_once(':').and_then(|(class, _)| class.parse::<Truth>().ok()) != Some(ceiling)
     {

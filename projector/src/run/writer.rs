@@ -66,6 +66,9 @@ impl Writer {
             tracing::warn!(projection = self.name(), error = explain(&error), "a generation is left untidy");
         }
         self.run.cancel.cancel();
+        if !self.serves() {
+            self.slot.given_up(&self.run, self.position);
+        }
         let phase = match stop {
             Stop::Asked => Phase::Stopped,
             Stop::Failed(reason) => {

@@ -18,6 +18,9 @@ use crate::value::Value;
 /// The detail of the origin of everything an import writes, whatever its class.
 pub const IMPORT_ORIGIN: &str = "import";
 
+/// The same of what a second vault says about a memory that is another one's file.
+const OTHER_VAULT_ORIGIN: &str = "import-of-another-vault";
+
 impl Memory {
     pub(super) fn import(&self, imported: ImportedFile, context: &mut Context<'_>) -> Result<Decision, Rejection> {
         let ImportedFile { kind, mut claims, body, archived, file } = imported;
@@ -26,9 +29,17 @@ impl Memory {
         let mut decision = Decision::default();
         if self.created.is_none() {
             let created = self.push_created(kind, context, &mut decision)?;
-            created.import_content(kind, claims, &body, context, &mut decision)?;
+            created.import_content(kind, claims, &body, Said::Before, context, &mut decision)?;
+        } else if kind == Kind::Daily && self.is_of_another_vault(&file) {
+            // Two vaults have a journal of this day. The first one's file stays the memory's, and what this one says
+            // must not pass for something that one said.
+            let origin = Origin::of(context.author.truth, OTHER_VAULT_ORIGIN);
+            let author = Authorship { origin, ..context.author.clone() };
+            let context = &mut Context { author, ids: &mut *context.ids };
+            self.import_content(kind, claims, &body, Said::Elsewhere, context, &mut decision)?;
+            return Ok(decision);
         } else {
-            self.import_content(kind, claims, &body, context, &mut decision)?;
+            self.import_content(kind, claims, &body, Said::Before, context, &mut decision)?;
         }
         if self.file.as_ref() != Some(&file) {
             decision.push(context, MemoryEvent::FileImported(file));
@@ -36,12 +47,16 @@ impl Memory {
         Ok(decision)
     }
 
+    fn is_of_another_vault(&self, file: &FileImported) -> bool {
+        self.file.as_ref().is_some_and(|known| known.vault != file.vault && !known.vanished)
+    }
+
     /// Puts the memory away because its file is gone. The file says nothing any more about what it held,
     /// so all of that stays.
     pub(super) fn prune(&self, context: &mut Context<'_>) -> Result<Decision, Rejection> {
         let file = self.file.clone().ok_or(Rejection::NotImported { memory: self.id })?;
         let mut decision = Decision::default();
-        self.import_claim(FieldName::archived(), Value::Flag(true), context, &mut decision);
+        self.import_claim(FieldName::archived(), Value::Flag(true), Said::Before, context, &mut decision);
         if !file.vanished {
             decision.push(context, MemoryEvent::FileImported(FileImported { vanished: true, ..file }));
         }
@@ -53,6 +68,7 @@ impl Memory {
         kind: Kind,
         claims: Vec<(FieldName, Value)>,
         body: &str,
+        said: Said,
         context: &mut Context<'_>,
         decision: &mut Decision,
     ) -> Result<(), Rejection> {
@@ -65,15 +81,18 @@ impl Memory {
         for (name, value) in &claims {
             kind.check(name, value)?;
         }
-        for (name, value) in self.with_absences(claims) {
-            self.import_claim(name, value, context, decision);
+        for (name, value) in self.with_absences(claims, said) {
+            self.import_claim(name, value, said, context, decision);
         }
-        self.import_body(body, context, decision)
+        self.import_body(body, said, context, decision)
     }
 
     /// The file's claims, and an empty value for each field that the file had and has no more.
-    fn with_absences(&self, claims: Vec<(FieldName, Value)>) -> BTreeMap<FieldName, Value> {
+    fn with_absences(&self, claims: Vec<(FieldName, Value)>, said: Said) -> BTreeMap<FieldName, Value> {
         let mut now: BTreeMap<FieldName, Value> = claims.into_iter().collect();
+        if said == Said::Elsewhere {
+            return now;
+        }
         for name in self.fields.keys() {
             let structural = matches!(name.role(), FieldRole::Kind | FieldRole::Archived);
             if !structural && !now.contains_key(name) && self.imported_value(name).is_some() {
@@ -83,8 +102,15 @@ impl Memory {
         now
     }
 
-    fn import_claim(&self, name: FieldName, theirs: Value, context: &mut Context<'_>, decision: &mut Decision) {
-        let base = self.imported_value(&name);
+    fn import_claim(
+        &self,
+        name: FieldName,
+        theirs: Value,
+        said: Said,
+        context: &mut Context<'_>,
+        decision: &mut Decision,
+    ) {
+        let base = self.imported_value(&name).filter(|_| said == Said::Before);
         if base == Some(&theirs) {
             return;
         }
@@ -92,6 +118,9 @@ impl Memory {
         let winner = claims.and_then(FieldClaims::effective);
         match (claims, winner) {
             // Both sides made the same change. The file's is noted, to tell its next change from this one.
+            (Some(_), Some(winner)) if winner.value == theirs && said == Said::Elsewhere => {
+                decision.fields.push((name, Outcome::Unchanged));
+            }
             (Some(claims), Some(winner)) if winner.value == theirs => {
                 let author = context.author.clone();
                 let supersedes = replaced(claims, &author);
@@ -112,18 +141,20 @@ impl Memory {
     fn import_body(
         &self,
         theirs: &str,
+        said: Said,
         context: &mut Context<'_>,
         decision: &mut Decision,
     ) -> Result<(), Rejection> {
         let mine = self.body.text();
-        let last = self.body.edits().iter().rev().find(|edit| is_import(&edit.author));
+        let imports = self.body.edits().iter().rev().filter(|edit| is_import(&edit.author));
+        let last = imports.take_while(|_| said == Said::Before).next();
         let base = last.map(|edit| self.body.text_after(edit.id)).transpose()?.unwrap_or_default();
         if base == theirs {
             return Ok(());
         }
         let outranked = self.body.truth().is_some_and(|truth| truth.outranks(context.author.truth));
         if mine == theirs {
-            if !outranked {
+            if !outranked && said == Said::Before {
                 // Both sides made the same change. The file's is noted, to tell its next change from this one.
                 let parents = self.body.heads().to_vec();
                 let agreed = BodyChange { parents, splices: Vec::new(), accepts: None, effect: None };
@@ -151,6 +182,15 @@ impl Memory {
     }
 }
 
+/// Whether what an import wrote last was said by the file that is imported now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    /// It was: what differs from it has been changed since, in the file or in the memory.
+    Before,
+    /// It was a file of another vault: nothing tells which of the two is newer, so that what differs is suggested.
+    Elsewhere,
+}
+
 /// What a field says when the file is silent: a tag or a link does not hold, any other field is empty.
 pub(super) fn absence(name: &FieldName) -> Value {
     match name.role() {
@@ -166,5 +206,6 @@ fn is_import(author: &Authorship) -> bool {
 /// The same author one step below the user, so that the write becomes a suggestion.
 fn suggesting(author: &Authorship) -> Authorship {
     let truth = author.truth.max(Truth::Automation);
-    Authorship { truth, origin: Origin::of(truth, IMPORT_ORIGIN), ..author.clone() }
+    let detail = author.origin.as_str().split_once(':').map_or(IMPORT_ORIGIN, |(_, detail)| detail);
+    Authorship { truth, origin: Origin::of(truth, detail), ..author.clone() }
 }

@@ -167,6 +167,10 @@ impl Memory {
             }
             let earlier = claims.before(command);
             let earlier = earlier.as_ref().and_then(FieldClaims::effective).map(|claim| claim.value.clone());
+            if shows_through(claims, claim, earlier.as_ref(), context) {
+                withdraw(name, claim, context, decision);
+                continue;
+            }
             let author = context.author.clone();
             self.decide_claim(name.clone(), earlier.unwrap_or_else(|| absence(name)), author, context, decision);
         }
@@ -190,7 +194,18 @@ impl Memory {
     }
 }
 
-/// Takes one's own suggestion back; those of others wait for the user's decision.
+/// Whether taking one's own claim back brings the earlier value back, with the truth and the origin it had. Where
+/// something else would show through, or another's claim is undone, the earlier value is claimed anew.
+fn shows_through(claims: &FieldClaims, claim: &Claim, earlier: Option<&Value>, context: &Context<'_>) -> bool {
+    if claims.effective().is_none_or(|winner| winner.id != claim.id) {
+        return false;
+    }
+    let mut without = claims.clone();
+    without.retract(claim.id, &context.author);
+    without.is_retracted(claim) && without.effective().map(|claim| &claim.value) == earlier
+}
+
+/// Takes one's own claim back; those of others wait for the user's decision.
 fn withdraw(name: &FieldName, claim: &Claim, context: &mut Context<'_>, decision: &mut Decision) {
     let own = claim.author.principal == context.author.principal;
     if !own || claim.author.truth.outranks(context.author.truth) || matches!(name.role(), FieldRole::Kind) {

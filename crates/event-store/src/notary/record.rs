@@ -110,7 +110,7 @@ impl Record {
     }
 }
 
-/// Reads the leaves one after the other; ends where the file does.
+/// Reads the leaves one after the other; ends for good where the file did when its end was met.
 pub(super) struct Leaves {
     file: Option<BufReader<File>>,
 }
@@ -125,8 +125,11 @@ impl Leaves {
         let mut hash = [0; HASH_BYTES];
         match file.read_exact(&mut hash) {
             Ok(()) => Ok(Some(hash)),
-            // What a crash has cut off.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            // What a crash has cut off, or what the notary is about to write: what comes later stands for later events.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                self.file = None;
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }

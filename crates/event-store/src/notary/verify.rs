@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use ed25519_dalek::VerifyingKey;
 
 use super::NotaryError;
@@ -12,6 +13,9 @@ use crate::page::MAX_PAGE_EVENTS;
 use crate::port::EventStore;
 use crate::sqlite::Damage;
 
+/// A node that runs signs sooner than this by far.
+pub const LATE_AFTER: TimeDelta = TimeDelta::minutes(1);
+
 /// What a verification of the signatures found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Notarized {
@@ -19,6 +23,9 @@ pub struct Notarized {
     pub checkpoints: u64,
     /// How many events they cover.
     pub events: u64,
+    /// How many of these were signed more than [`LATE_AFTER`] after they were written. A node that was killed signs its last
+    /// events when it starts again; many late ones say that a history was signed anew.
+    pub late: u64,
     /// The first place where the log is not what was signed.
     pub damage: Option<Damage>,
 }
@@ -64,6 +71,8 @@ pub async fn verify(
     let mut found = Notarized::default();
     let (mut tree, mut differs) = (Tree::default(), None);
     let mut next = files.checkpoint()?;
+    // When the events since the last checkpoint were written.
+    let mut written: Vec<DateTime<Utc>> = Vec::new();
     while tree.size() < head.0 {
         let page = log
             .read_all(Position(tree.size() + 1), Direction::Forwards, &Filter::default(), MAX_PAGE_EVENTS)
@@ -77,6 +86,7 @@ pub async fn verify(
                 differs = Some(event.position);
             }
             tree.push(hash);
+            written.push(event.recorded_at);
             while let Some(checkpoint) = next {
                 let checkpoint = match checkpoint {
                     Ok(checkpoint) if checkpoint.size > tree.size() => {
@@ -89,6 +99,8 @@ pub async fn verify(
                 if let Some(damage) = judge(&checkpoint, &tree, key, &found, differs) {
                     return Ok(Notarized { damage: Some(damage), ..found });
                 }
+                let late = written.drain(..).filter(|written| checkpoint.time - written > LATE_AFTER);
+                found.late += late.count() as u64;
                 found.checkpoints += 1;
                 found.events = checkpoint.size;
                 next = files.checkpoint()?;

@@ -265,9 +265,13 @@ impl<'a> Scribe<'a> {
             Some(last) => last,
             None => self
                 .connection
-                .prepare_cached("SELECT coalesce(max(revision), -1) FROM stream_index WHERE stream_id = ?1")
-                .and_then(|mut statement| statement.query_row([id], |row| row.get(0)))
-                .map_err(|error| store_error(&error))?,
+                .prepare_cached(
+                    "SELECT revision + length(positions) / 8 - 1 FROM stream_index WHERE stream_id = ?1 \
+                     ORDER BY revision DESC LIMIT 1",
+                )
+                .and_then(|mut statement| statement.query_row([id], |row| row.get(0)).optional())
+                .map_err(|error| store_error(&error))?
+                .unwrap_or(-1),
         };
         let state = StreamState { id, last };
         self.ledger.streams.put(stream.into(), state);

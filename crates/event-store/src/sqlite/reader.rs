@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::failure::{closed, corrupt, store_error, unavailable};
 use super::names::{PageNames, TypeNames};
-use super::recent::Recent;
+use super::recent::{Recent, Span};
 use super::row::{COLUMNS, Raw};
 use super::schema::open_reader;
 use crate::event::{Direction, Filter, Page, Position, RecordedEvent, Revision, Snapshot};
@@ -138,41 +138,78 @@ impl Reader<'_> {
         let mut events = Vec::new();
         match direction {
             Direction::Forwards => {
-                self.indexed(&mut events, stream_id, (from, i64::MAX), "ASC", limit)?;
+                self.indexed_forwards(&mut events, stream_id, from, limit)?;
                 let next = events.last().map_or(from, |last| clamped(last.revision.0) + 1);
                 let skip = usize::try_from(next - recent.first).unwrap_or(0);
-                for position in recent.positions.iter().skip(skip).take(limit - events.len()) {
-                    events.push(self.event_at(Position(position.cast_unsigned()))?);
-                }
+                let rest = recent.positions.iter().skip(skip).take(limit - events.len());
+                self.events_at(&mut events, rest)?;
             }
             Direction::Backwards => {
                 let count = usize::try_from(from.saturating_add(1).saturating_sub(recent.first)).unwrap_or(0);
-                for position in recent.positions.iter().take(count).rev().take(limit) {
-                    events.push(self.event_at(Position(position.cast_unsigned()))?);
-                }
+                self.events_at(&mut events, recent.positions.iter().take(count).rev().take(limit))?;
                 let last = if recent.positions.is_empty() { from } else { from.min(recent.first - 1) };
                 let rest = limit - events.len();
-                self.indexed(&mut events, stream_id, (0, last), "DESC", rest)?;
+                self.indexed_backwards(&mut events, stream_id, last, rest)?;
             }
         }
         Ok(events)
     }
 
-    /// Adds events of a stream between two revisions, as far as the written index knows them.
-    fn indexed(
+    /// Adds events of a stream from a revision on, as far as the written index knows them.
+    fn indexed_forwards(
         &self,
         events: &mut Vec<RecordedEvent>,
         stream_id: i64,
-        (first, last): (i64, i64),
-        order: &str,
+        from: i64,
         limit: usize,
     ) -> Result<(), StoreError> {
-        let sql = format!(
-            "SELECT e.position, e.stream_id, e.revision, e.type_id, e.schema_version, e.recorded_at, e.checksum, e.id, \
-             e.data, e.metadata FROM stream_index AS i CROSS JOIN events AS e ON e.position = i.position \
-             WHERE i.stream_id = ?1 AND i.revision BETWEEN ?2 AND ?3 ORDER BY i.revision {order} LIMIT ?4"
-        );
-        events.append(&mut self.events(&sql, (stream_id, first, last, clamped(limit as u64)))?);
+        // The run that holds the revision begins at it or before.
+        let sql = "SELECT revision, positions FROM stream_index WHERE stream_id = ?1 AND revision >= \
+                   coalesce((SELECT max(revision) FROM stream_index WHERE stream_id = ?1 AND revision <= ?2), ?2) \
+                   ORDER BY revision";
+        self.runs(sql, (stream_id, from), |run| {
+            let skip = usize::try_from(from - run.first).unwrap_or(0);
+            self.events_at(events, run.positions.iter().skip(skip).take(limit - events.len()))?;
+            Ok(events.len() < limit)
+        })
+    }
+
+    /// Adds events of a stream from a revision down, as far as the written index knows them.
+    fn indexed_backwards(
+        &self,
+        events: &mut Vec<RecordedEvent>,
+        stream_id: i64,
+        last: i64,
+        limit: usize,
+    ) -> Result<(), StoreError> {
+        let sql = "SELECT revision, positions FROM stream_index WHERE stream_id = ?1 AND revision <= ?2 \
+                   ORDER BY revision DESC";
+        let wanted = events.len() + limit;
+        self.runs(sql, (stream_id, last), |run| {
+            let count = usize::try_from(last.saturating_add(1).saturating_sub(run.first)).unwrap_or(usize::MAX);
+            self.events_at(events, run.positions.iter().take(count).rev().take(wanted - events.len()))?;
+            Ok(events.len() < wanted)
+        })
+    }
+
+    /// Shows rows of the written index until one is the last that is wanted.
+    fn runs(
+        &self,
+        sql: &str,
+        params: impl Params,
+        mut each: impl FnMut(Span) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut statement = self.prepare(sql)?;
+        let mut rows = statement.query(params).map_err(|error| store_error(&error))?;
+        while let Some(row) = rows.next().map_err(|error| store_error(&error))? {
+            let run = row
+                .get_ref(1)
+                .and_then(|value| Ok(Span::read(row.get(0)?, value.as_blob()?)))
+                .map_err(|error| store_error(&error))?;
+            if !each(run)? {
+                break;
+            }
+        }
         Ok(())
     }
 
@@ -189,8 +226,29 @@ impl Reader<'_> {
 
     /// The event at a position.
     pub(super) fn event_at(&self, position: Position) -> Result<RecordedEvent, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM events WHERE position = ?1");
-        self.events(&sql, [clamped(position.0)])?.pop().ok_or_else(|| missing(clamped(position.0)))
+        let mut event = Vec::new();
+        self.events_at(&mut event, &[clamped(position.0)])?;
+        event.pop().ok_or_else(|| missing(clamped(position.0)))
+    }
+
+    /// Adds the events at some positions.
+    fn events_at<'p>(
+        &self,
+        events: &mut Vec<RecordedEvent>,
+        positions: impl IntoIterator<Item = &'p i64>,
+    ) -> Result<(), StoreError> {
+        let filter = Filter::default();
+        let mut names = PageNames::new(self.connection, self.types, &filter);
+        let mut statement = self.prepare(&format!("SELECT {COLUMNS} FROM events WHERE position = ?1"))?;
+        for position in positions {
+            let mut rows = statement.query([position]).map_err(|error| store_error(&error))?;
+            let row = rows.next().map_err(|error| store_error(&error))?.ok_or_else(|| missing(*position))?;
+            let raw = Raw::read(row)?;
+            if let Some((stream, event_type)) = names.passing(raw.stream_id, raw.type_id)? {
+                events.push(raw.complete(row, stream, event_type, self.brain)?);
+            }
+        }
+        Ok(())
     }
 
     fn events(&self, sql: &str, params: impl Params) -> Result<Vec<RecordedEvent>, StoreError> {

@@ -2,8 +2,8 @@
 //!
 //! Events of many streams come interleaved, and each would touch a page of its own in an index kept up to date: a
 //! commit of a thousand events would write four megabytes of index. Gathered in memory and written in the order of
-//! the index every [`INDEX_EVENTS`] events, those pages are shared. Nothing is at stake: the table `events` has it
-//! all, and what is not in the index yet is read from there at the next start.
+//! the index every [`INDEX_EVENTS`] events, those pages are shared, and all the events of a stream take one row. Nothing
+//! is at stake: the table `events` has it all, and what is not in the index yet is read from there at the next start.
 
 use std::sync::{PoisonError, RwLock};
 
@@ -100,13 +100,22 @@ impl Recent {
         let mut streams: Vec<_> = spans.by_stream.iter().collect();
         streams.sort_unstable_by_key(|(stream_id, _)| **stream_id);
         let mut insert = connection
-            .prepare_cached("INSERT INTO stream_index (stream_id, revision, position) VALUES (?1, ?2, ?3)")?;
+            .prepare_cached("INSERT INTO stream_index (stream_id, revision, positions) VALUES (?1, ?2, ?3)")?;
+        let mut bytes = Vec::new();
         for (stream_id, span) in streams {
-            for (revision, position) in (span.first..).zip(&span.positions) {
-                insert.execute((stream_id, revision, position))?;
-            }
+            bytes.clear();
+            bytes.extend(span.positions.iter().flat_map(|position| position.to_le_bytes()));
+            insert.execute((stream_id, span.first, &bytes))?;
         }
         Ok(())
+    }
+}
+
+impl Span {
+    /// A row of the written index.
+    pub(super) fn read(first: i64, bytes: &[u8]) -> Self {
+        let (positions, _) = bytes.as_chunks();
+        Self { first, positions: positions.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Opening the log's file: that it is ours, of this brain, and of a version this build knows.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::Write;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -134,14 +134,14 @@ fn make_room(path: &Path) -> std::io::Result<()> {
     let mut wal = path.as_os_str().to_owned();
     wal.push("-wal");
     let mut file = OpenOptions::new().append(true).open(wal)?;
-    let zeros = vec![0; 1024 * 1024];
-    let mut missing = WAL_ROOM_BYTES.saturating_sub(file.metadata()?.len());
-    while missing > 0 {
-        let part = missing.min(zeros.len() as u64);
-        file.write_all(&zeros[..part as usize])?;
-        missing -= part;
+    let length = file.metadata()?.len();
+    let missing = WAL_ROOM_BYTES.saturating_sub(length);
+    let made = std::io::copy(&mut std::io::repeat(0).take(missing), &mut file).and_then(|_| file.sync_all());
+    if made.is_err() {
+        // The last of the disk belongs to what must be written.
+        file.set_len(length)?;
     }
-    file.sync_all()
+    made
 }
 
 /// Opens a connection that only reads.

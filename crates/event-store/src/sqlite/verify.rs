@@ -129,7 +129,7 @@ fn verify_events(
 
 /// Whether the index by stream has an entry for each event it claims to know.
 fn check_index(connection: &Connection) -> Result<Option<Damage>, StoreError> {
-    let sql = "SELECT through, (SELECT count(*) FROM stream_index) FROM stream_index_state";
+    let sql = "SELECT through, (SELECT coalesce(sum(length(positions)), 0) / 8 FROM stream_index) FROM stream_index_state";
     let counted = connection.query_row(sql, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)));
     let reason = match counted {
         Ok((through, entries)) if through == entries => return Ok(None),

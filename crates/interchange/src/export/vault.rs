@@ -55,7 +55,11 @@ impl MarkdownExport {
     /// # Errors
     /// When the folder holds something that no export wrote, or cannot be written.
     pub fn begin(folder: &Path, heads: impl IntoIterator<Item = ExportHead>) -> Result<Self, ExportError> {
-        fs::create_dir_all(folder).map_err(|source| match source.kind() {
+        let mut builder = fs::DirBuilder::new();
+        // For the owner's eyes alone; one that is there already keeps its mode.
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.recursive(true).create(folder).map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
                 ExportError::InTheWay(folder.to_owned())
             }

@@ -21,6 +21,9 @@ impl CodeMask {
             Syntax::Org => org_blocks(text, start),
             Syntax::Obsidian | Syntax::Logseq => markdown_code(text, start, syntax, &mut links),
         };
+        if syntax == Syntax::Logseq {
+            ranges.extend(org_blocks(text, start));
+        }
         ranges.sort_by_key(|range| range.start);
         let mut merged: Vec<Range<usize>> = Vec::with_capacity(ranges.len());
         for range in ranges {
@@ -76,20 +79,62 @@ fn backtick_spans(text: &str, range: Range<usize>, ranges: &mut Vec<Range<usize>
     }
 }
 
+/// The blocks of Org that hold code, data or nothing to be read; quotes and notes are text.
+const CODE_BLOCKS: [&str; 5] = ["src", "query", "example", "export", "comment"];
+
+/// `#+BEGIN_SRC` to `#+END_SRC` and their like, which Logseq has in Markdown too, also as a bullet.
 fn org_blocks(text: &str, start: usize) -> Vec<Range<usize>> {
     let mut ranges = Vec::new();
-    let mut open = None;
+    let mut open: Option<(usize, String)> = None;
     for line in lines(text, start..text.len(), 1) {
-        let word = line.text.trim_start().get(..8).map(str::to_ascii_lowercase);
-        match word.as_deref() {
-            Some("#+begin_") if open.is_none() => open = Some(line.start),
-            Some(word) if word.starts_with("#+end_") => {
-                if let Some(from) = open.take() {
-                    ranges.push(from..line.start + line.text.len());
-                }
+        let words = line.text.trim_start().trim_start_matches("- ").trim_start();
+        let Some((mark, rest)) = words.split_once('_') else { continue };
+        let name: String =
+            rest.chars().take_while(char::is_ascii_alphabetic).collect::<String>().to_ascii_lowercase();
+        match &open {
+            None if mark.eq_ignore_ascii_case("#+begin") && CODE_BLOCKS.contains(&name.as_str()) => {
+                open = Some((line.start, name));
+            }
+            Some((from, begun)) if mark.eq_ignore_ascii_case("#+end") && name == *begun => {
+                ranges.push(*from..line.start + line.text.len());
+                open = None;
             }
             _ => {}
         }
     }
     ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn covered(text: &str, syntax: Syntax) -> Vec<&str> {
+        let (mask, _) = CodeMask::of(text, 0, syntax);
+        text.split_inclusive('\n')
+            .filter(|line| mask.covers(line.as_ptr() as usize - text.as_ptr() as usize))
+            .collect()
+    }
+
+    #[test]
+    fn blocks_of_code_are_code_in_logseq_too() {
+        let text = "- a\n- #+BEGIN_SRC clojure\n  [[x]] #y\n  #+END_SRC\n#+begin_query\nTODO z\n#+end_query\nb\n";
+        let expected = [
+            "- #+BEGIN_SRC clojure\n",
+            "  [[x]] #y\n",
+            "  #+END_SRC\n",
+            "#+begin_query\n",
+            "TODO z\n",
+            "#+end_query\n",
+        ];
+        assert_eq!(covered(text, Syntax::Logseq), expected);
+        assert_eq!(covered(&text.replace("- #+", "#+"), Syntax::Org).len(), 6);
+        assert!(covered(text, Syntax::Obsidian).is_empty());
+    }
+
+    #[test]
+    fn quotes_are_text_and_a_block_without_an_end_is_none() {
+        assert!(covered("#+BEGIN_QUOTE\n[[x]]\n#+END_QUOTE\n", Syntax::Org).is_empty());
+        assert!(covered("#+BEGIN_SRC\n[[x]]\n", Syntax::Logseq).is_empty());
+    }
 }

@@ -67,12 +67,15 @@ pub(super) fn make_unique(files: &mut [FileReading]) {
             } else {
                 ids.insert(id, file.path.clone());
             }
-        } else if let Some(day) = file.memory.log_date {
+        }
+        // Also where it states an id: that of a daily log follows from its day.
+        if let Some(day) = file.memory.log_date {
             if let Some(first) = days.get(&day) {
                 let message = format!("`{first}` is the log of {day} already, so this is a note");
                 file.problems.push(Problem::new(&file.path, ProblemCode::DuplicateDaily, message));
                 file.memory.kind = Kind::Note;
                 file.memory.log_date = None;
+                file.memory.id = None;
             } else {
                 days.insert(day, file.path.clone());
             }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::cli::args::{ExportArgs, ExportFormat};
 use crate::cli::client::Client;
 use crate::cli::error::CliError;
-use crate::cli::progress::Progress;
+use crate::cli::progress::{Progress, until_interrupted};
 use crate::cli::screen::Screen;
 use crate::cli::view::text::count;
 
@@ -43,9 +43,20 @@ async fn to_file(client: &Client, screen: &Screen, path: &Path) -> Result<(), Cl
     let failed = |error| CliError::file(path.display().to_string(), error);
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    let how_many = memories(client, screen, &mut BufWriter::new(file.as_file_mut()), failed).await?;
+    let mut out = BufWriter::new(file.as_file_mut());
+    // Without this, Ctrl-C would leave the unfinished file behind.
+    let how_many = until_interrupted(memories(client, screen, &mut out, failed), || CliError::Interrupted {
+        message: "Nothing was exported.".to_owned(),
+        hint: String::new(),
+    });
+    let how_many = how_many.await?;
+    drop(out);
     file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;
+    if screen.json {
+        let report = serde_json::json!({ "memories": how_many, "out": path });
+        return screen.print_json(&serde_json::value::to_raw_value(&report).expect("plain JSON"));
+    }
     screen.note(&format!("{} written to {}", count(how_many, "memory", "memories"), path.display()));
     Ok(())
 }

@@ -3,7 +3,7 @@
 use crate::cli::args::{ForgetArgs, RestoreArgs};
 use crate::cli::client::Client;
 use crate::cli::error::CliError;
-use crate::cli::model::Memory;
+use crate::cli::model::{Memory, Outcome, Written};
 use crate::cli::reference::{self, Prefer};
 use crate::cli::screen::Screen;
 use crate::cli::view::text::{short_id, title};
@@ -20,6 +20,7 @@ pub async fn forget(client: &Client, screen: &Screen, args: &ForgetArgs) -> Resu
     for name in &args.memories {
         ids.push(reference::memory(client, name).await?);
     }
+    let mut put_away = false;
     for id in &ids {
         if args.erase && !args.yes {
             confirm_erasing(client, screen, id).await?;
@@ -27,9 +28,10 @@ pub async fn forget(client: &Client, screen: &Screen, args: &ForgetArgs) -> Resu
         let request = client.delete(&["memories", id]);
         let answer =
             if args.erase { request.query("erase", "true").send().await? } else { request.send().await? };
+        put_away |= answer.read::<Written>()?.outcome == Outcome::Applied;
         written(client, screen, &answer, if args.erase { "erased" } else { "put away" }).await?;
     }
-    if !args.erase {
+    if put_away && !args.erase {
         screen.note("`cairn restore` brings it back; `cairn list --archived only` shows what was put away.");
     }
     Ok(())

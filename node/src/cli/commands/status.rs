@@ -23,6 +23,8 @@ struct Line {
     #[serde(default)]
     signed_events: u64,
     #[serde(default)]
+    signed_late: u64,
+    #[serde(default)]
     error: Option<String>,
 }
 
@@ -58,10 +60,14 @@ pub async fn verify(client: &Client, screen: &Screen) -> Result<(), CliError> {
     drop(progress);
     match verdict {
         Some(Line { ok: Some(true), .. }) if screen.json || screen.quiet => Ok(()),
-        Some(Line { ok: Some(true), events, signed_events, .. }) => {
+        Some(Line { ok: Some(true), events, signed_events, signed_late, .. }) => {
             let checked = count(events, "event is as it was written", "events are as they were written");
             let ok = screen.paint.good("ok");
-            screen.print(&format!("{ok}  {checked}, {} of them signed", number(signed_events)))
+            let late = match signed_late {
+                0 => String::new(),
+                late => format!(" ({} only later than a minute after they were written)", number(late)),
+            };
+            screen.print(&format!("{ok}  {checked}, {} of them signed{late}", number(signed_events)))
         }
         Some(line) => Err(CliError::Failed {
             message: format!("the log is damaged: {}", line.error.unwrap_or_default()),

@@ -121,7 +121,19 @@ pub async fn undo(client: &Client, screen: &Screen, args: &UndoArgs) -> Result<(
         request["command"] = command(client, &id, name).await?.into();
     }
     let answer = client.post(&["memories", &id, "undo"]).json(request).send().await?;
-    written(client, screen, &answer, "undone").await
+    written(client, screen, &answer, "undone").await?;
+    let undone: Written = answer.read()?;
+    let touched =
+        |name: &str| undone.fields.iter().any(|one| one.field == name && one.outcome == Outcome::Applied);
+    if touched("archived") {
+        let memory: Memory = client.get(&["memories", &id]).send().await?.read()?;
+        if memory.archived {
+            screen.note(
+                "That was the command that made the memory, so it is put away; `cairn restore` brings it back.",
+            );
+        }
+    }
+    Ok(())
 }
 
 /// The id of a command on a memory, by the start of it.
@@ -251,7 +263,8 @@ fn outcome(screen: &Screen, written: &Written, name: &str, verb: &str) -> String
     // What was erased has no title any more.
     let name = if name.is_empty() { String::new() } else { format!("  {}", paint.bold(name)) };
     let mut out = format!("{head}{name}  {}\n", paint.dim(short_id(&written.id)));
-    let several = written.fields.iter().any(|one| one.outcome != written.outcome);
+    // Which command an undo took back is not known beforehand.
+    let several = verb == "undone" || written.fields.iter().any(|one| one.outcome != written.outcome);
     for one in written.fields.iter().filter(|_| several) {
         let became = match one.outcome {
             Outcome::Applied => paint.good("applied"),

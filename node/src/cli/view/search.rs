@@ -32,7 +32,10 @@ fn one(screen: &Screen, hit: &Hit) -> String {
     }
     let place = hit.headings.iter().map(|heading| line(heading)).collect::<Vec<_>>().join(" › ");
     let tags = hit.tags.iter().map(|tag| format!("#{}", line(tag))).collect::<Vec<_>>().join(" ");
-    let notes = [paint.dim(&place), paint.tag(&tags)].into_iter().filter(|text| !text.is_empty());
+    let sides = [("words", &hit.why.bm25), ("meaning", &hit.why.dense)];
+    let why = sides.iter().filter_map(|(side, place)| Some(format!("{side} #{}", place.as_ref()?.rank)));
+    let why = why.collect::<Vec<_>>().join(", ");
+    let notes = [paint.dim(&why), paint.dim(&place), paint.tag(&tags)].into_iter().filter(|text| !text.is_empty());
     let notes = notes.collect::<Vec<_>>().join("  ");
     if !notes.is_empty() {
         out.push_str(&format!("{INDENT}{}\n", cut(&notes, width)));
@@ -58,6 +61,6 @@ mod tests {
         let text = found(&screen, &answer);
         let expected = "Garden plan  note  U1  ";
         assert!(text.starts_with(expected), "{text}");
-        assert!(text.contains("0192a3f2-77aa\n    the drip line\n    Water  #garden\n"), "{text}");
+        assert!(text.contains("0192a3f2-77aa\n    the drip line\n    words #1  Water  #garden\n"), "{text}");
     }
 }

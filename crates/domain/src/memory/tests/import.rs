@@ -2,10 +2,12 @@
 
 use crate::body::Base;
 use crate::id::EventId;
+use crate::kind::Kind;
 use crate::memory::command::{Command, Decision, Outcome, Rejection};
 use crate::memory::tests::Truth;
 use crate::scenario::{World, cloud_ai, imported, importer, user};
 use crate::value::Value;
+use uuid::Uuid;
 
 /// A memory made of a file.
 fn from_file(claims: &[(&str, &str)], body: &str) -> World {
@@ -173,4 +175,30 @@ fn t5_an_automation_that_imports_never_replaces_the_users_words() {
     world.act(&automation, file("mine", "mine")).expect("imported");
     assert_eq!((world.memory.title(), world.text()), ("mine", "mine"));
     assert_eq!(world.memory.body().truth(), Some(Truth::User));
+}
+
+#[test]
+fn t9_two_vaults_that_have_a_journal_of_one_day_do_not_overwrite_each_other() {
+    let daily = |vault: u128, claims: &[(&str, &str)], body: &str| {
+        let mut file = imported(claims, body);
+        file.kind = Kind::Daily;
+        file.file.vault = Uuid::from_u128(vault);
+        Command::ImportFile(file)
+    };
+    let first = || daily(1, &[("log_date", "2026-11-21"), ("mood", "calm")], "from one");
+    let second = || daily(2, &[("log_date", "2026-11-21"), ("place", "home")], "from another");
+    let mut world = World::empty();
+    world.act(&importer(), first()).expect("imported");
+    let decision = world.act(&importer(), second()).expect("imported");
+    assert_eq!(decision.outcome(), Outcome::Suggested);
+    assert_eq!((world.text(), world.value("mood")), ("from one", Some("calm".into())));
+    assert_eq!(world.waiting_edits().len(), 1, "its text is offered");
+    assert_eq!(world.memory.file().expect("a file").vault, Uuid::from_u128(1));
+    // Importing either again says nothing new.
+    assert_eq!(world.act(&importer(), first()).expect("imported").events, []);
+    assert_eq!(world.act(&importer(), second()).expect("imported").events, []);
+    // When the first one's file is gone, the other one takes its place.
+    world.act(&importer(), Command::PruneFile).expect("pruned");
+    world.act(&importer(), second()).expect("imported");
+    assert_eq!(world.memory.file().expect("a file").vault, Uuid::from_u128(2));
 }

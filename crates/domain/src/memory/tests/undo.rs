@@ -17,9 +17,9 @@ fn undoing_twice_steps_further_back() {
     for mood in ["a", "b", "c"] {
         world.claim(&user(), "mood", mood);
     }
-    for before in [Value::from("b"), Value::from("a"), Value::Empty] {
+    for before in [Some(Value::from("b")), Some(Value::from("a")), None] {
         world.undo(&user()).expect("there is more");
-        assert_eq!(world.value("mood"), Some(before));
+        assert_eq!(world.value("mood"), before);
     }
     // Then the creation itself, and then there is nothing left.
     world.undo(&user()).expect("the creation");
@@ -42,8 +42,34 @@ fn undoing_an_undo_by_its_command_brings_back_what_it_took() {
     assert_eq!(other.value("mood"), Some("a".into()));
     for before in ["a", ""] {
         world.undo(&user()).expect("there is more");
-        assert_eq!(world.value("mood").map(|value| value.display()), Some(before.into()));
+        assert_eq!(world.value("mood").map_or(String::new(), |value| value.display()), before);
     }
+}
+
+#[test]
+fn undoing_what_the_user_said_over_an_agent_lets_the_agent_speak_again() {
+    let mut world = World::note("");
+    world.claim(&cloud_ai(), "guess", "42");
+    world.claim(&user(), "guess", "43");
+    world.undo(&user()).expect("undone");
+    let claims = world.memory.field(&name("guess")).expect("claims");
+    let winner = claims.effective().expect("a value");
+    assert_eq!((&winner.value, winner.author.truth), (&Value::from("42"), Truth::CloudAi));
+    // Nothing of level 1 is left in its way.
+    let outcome = world.claim(&cloud_ai(), "guess", "44");
+    assert_eq!((outcome, world.value("guess")), (Outcome::Applied, Some("44".into())));
+}
+
+#[test]
+fn undoing_does_not_let_a_suggestion_pass_for_what_was_before() {
+    let mut world = World::note("");
+    world.claim(&user(), "mood", "a");
+    world.claim(&user(), "mood", "b");
+    world.claim(&cloud_ai(), "mood", "c");
+    world.undo(&user()).expect("undone");
+    assert_eq!((world.value("mood"), world.suggested("mood")), (Some("a".into()), vec!["c".to_owned()]));
+    world.undo(&user()).expect("undone");
+    assert_eq!(world.value("mood"), Some(Value::Empty), "what the user had not said is not what the agent proposes");
 }
 
 #[test]
@@ -91,7 +117,7 @@ fn undoing_one_field_of_a_command_that_another_changed_since_is_refused_as_a_who
     assert!(matches!(refused, Err(Rejection::ChangedSince { .. })));
     world.undo(&user()).expect("the later change");
     world.undo_command(&user(), World::command_of(&both)).expect("now it can be");
-    assert_eq!((world.value("mood"), world.value("place")), (Some(Value::Empty), Some(Value::Empty)));
+    assert_eq!((world.value("mood"), world.value("place")), (None, None));
 }
 
 #[test]
