@@ -39,7 +39,13 @@ pub async fn run(global: &Global, command: ClientCommand) -> Result<(), CliError
     if let ClientCommand::Completions(args) = &command {
         return commands::completions::run(&screen, args);
     }
-    let client = Client::connect(global)?;
+    let client = match (Client::connect(global), &command) {
+        // The log of a node that does not start can be verified all the same.
+        (Err(CliError::NoNode { folder }), ClientCommand::Verify) => {
+            return commands::status::verify_files(&screen, &folder).await;
+        }
+        (client, _) => client?,
+    };
     let client = &client;
     let screen = &screen;
     match command {

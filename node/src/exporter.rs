@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use cairn_domain::claim::Authorship;
 use cairn_domain::field::FieldRole;
 use cairn_domain::id::MemoryId;
 use cairn_domain::memory::Memory;
-use cairn_interchange::export::{ExportedLink, ExportedMemory};
+use cairn_interchange::export::{ExportedLink, ExportedMemory, ExportedProvenance};
 use chrono::{DateTime, SecondsFormat};
 
 /// A memory as it leaves the brain; `titles` knows the memories it links to.
@@ -31,7 +32,23 @@ pub fn exported(memory: &Memory, titles: &BTreeMap<MemoryId, String>) -> Exporte
         created_at: time(memory.created().map_or(0, |author| author.hlc.millis)),
         updated_at: time(memory.updated().millis),
         archived: memory.is_archived(),
+        provenance: provenance(memory),
     }
+}
+
+/// Who said what: of each field the claim that won, of the body the last edit that counts.
+fn provenance(memory: &Memory) -> BTreeMap<String, ExportedProvenance> {
+    let said = |author: &Authorship| ExportedProvenance {
+        truth: author.truth.level(),
+        origin: author.origin.to_string(),
+        at: time(author.hlc.millis),
+    };
+    let fields = memory.fields().iter().filter_map(|(name, claims)| {
+        let claim = claims.effective().filter(|claim| !claim.value.is_empty())?;
+        Some((name.to_string(), said(&claim.author)))
+    });
+    let body = memory.body().effective_edits().next_back().map(|edit| ("body".to_owned(), said(&edit.author)));
+    fields.chain(body).collect()
 }
 
 fn time(millis: u64) -> String {

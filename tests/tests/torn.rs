@@ -191,6 +191,33 @@ async fn a_database_that_was_cut_off_is_not_taken_for_a_whole_one() {
     assert_eq!(verdict["ok"], false, "{verdict}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_event_ends_a_replay_after_the_sound_ones_and_is_found_without_a_node() {
+    let mut node = Node::fresh().await;
+    write(&node, 20).await;
+    node.stop().await;
+    let database = node.data().join("log/events.db");
+    let change = "UPDATE events SET checksum = checksum + 1 WHERE position = 31";
+    rusqlite::Connection::open(&database).and_then(|file| file.execute_batch(change)).expect("it can be changed");
+    // What an event says is told from the file alone.
+    let told = node.cli(&["verify"]).await;
+    assert_eq!(told.code, Some(1), "{told:?}");
+    assert!(told.stderr.contains("31"), "{told:?}");
+
+    node.launch().await.unwrap_or_else(|error| panic!("{error}"));
+    let told = node.cli(&["replay", "--from", "29", "--to", "33"]).await;
+    assert_eq!(told.code, Some(1), "{told:?}");
+    let positions: Vec<u64> = told
+        .stdout
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<Value>(line).expect("an envelope")["position"].as_u64().expect("a number")
+        })
+        .collect();
+    assert_eq!(positions, [29, 30], "{told:?}");
+    assert!(told.stderr.contains("position 31"), "{told:?}");
+}
+
 async fn verify(node: &Node) -> Value {
     let answer = node.client().post("/verify", json!({})).await;
     assert_eq!(answer.status, 200, "{}", answer.text);

@@ -15,7 +15,8 @@ use cairn_domain::value::Value;
 use cairn_event_store::memory::MemoryStore;
 use cairn_event_store::port::SharedStore;
 use cairn_event_store::{
-    AppendError, Appended, Direction, Filter, NewAppend, Page, Position, RecordedEvent, Revision, Snapshot, StoreError,
+    AppendError, Appended, Direction, Filter, NewAppend, Page, Position, RecordedEvent, Revision, Snapshot,
+    StoreError,
 };
 use uuid::Uuid;
 

@@ -4,6 +4,7 @@ mod front_matter;
 mod layout;
 mod vault;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
@@ -38,6 +39,20 @@ pub struct ExportedMemory {
     pub updated_at: String,
     /// Whether it is put away.
     pub archived: bool,
+    /// Who said what, by field name; `body` is the text. In JSON lines only: a vault is the user's own word.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub provenance: BTreeMap<String, ExportedProvenance>,
+}
+
+/// Where a value comes from, as it leaves the brain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportedProvenance {
+    /// The level of truth, 1 to 5.
+    pub truth: u8,
+    /// Where it came from.
+    pub origin: String,
+    /// When it was said, RFC 3339.
+    pub at: String,
 }
 
 /// A link as it leaves the brain.

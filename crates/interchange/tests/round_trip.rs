@@ -99,6 +99,7 @@ fn memory(id: u128, kind: Kind, title: &str, body: &str) -> ExportedMemory {
         created_at: "2026-11-20T09:30:00Z".into(),
         updated_at: "2026-11-21T09:30:00.123Z".into(),
         archived: false,
+        provenance: BTreeMap::new(),
     }
 }
 

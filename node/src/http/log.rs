@@ -18,6 +18,7 @@ use cairn_event_store::{Direction, Filter, Position, RecordedEvent, StoreError};
 use chrono::{SecondsFormat, Utc};
 use futures::{Stream, stream};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use serde_json::value::RawValue;
 use tracing::warn;
 use utoipa_axum::router::OpenApiRouter;
@@ -117,7 +118,21 @@ impl Replay {
             return Ok(None);
         }
         let limit = PAGE.min(usize::try_from(self.left).unwrap_or(PAGE));
-        let page = self.store.read_all(from, Direction::Forwards, &self.filter, limit).await?;
+        let page = match self.store.read_all(from, Direction::Forwards, &self.filter, limit).await {
+            // Up to the damage one by one: what is sound before it is told, and then what is not.
+            Err(StoreError::Corrupt { .. }) if limit > 1 => {
+                self.store.read_all(from, Direction::Forwards, &self.filter, 1).await
+            }
+            page => page,
+        };
+        let page = match page {
+            Ok(page) => page,
+            Err(error) => {
+                self.next = None;
+                let line = json!({ "error": { "code": "LOG_UNREADABLE", "message": error.to_string() } });
+                return Ok(Some(Bytes::from(format!("{line}\n"))));
+            }
+        };
         self.next = page.next;
         let mut lines = Vec::with_capacity(page.events.len() * 512);
         for event in page.events.iter().take_while(|event| event.position <= self.to) {
@@ -129,7 +144,7 @@ impl Replay {
     }
 }
 
-/// Replays a range of the log, one event a line.
+/// Replays a range of the log, one event a line. Where the log cannot be read on, the last line is an `error` instead.
 #[utoipa::path(get, path = "/log", tag = "log", params(LogQuery),
     responses((status = 200, description = "Events as JSON lines, each with its whole envelope", content_type = "application/x-ndjson", body = String)))]
 async fn replay(State(app): State<App>, _: Caller, Query(query): Query<LogQuery>) -> Result<Response, ApiError> {

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use futures::StreamExt;
+use serde::Deserialize;
 use tokio::time::sleep;
 
 use crate::cli::args::{ReplayArgs, ReplayStart};
@@ -56,11 +57,44 @@ async fn range(
         .maybe("limit", text(args.limit));
     // The lines are the API's own: they are passed on as they come, without a look at them.
     let mut chunks = request.stream().await?.bytes_stream();
+    let mut held: Vec<u8> = Vec::new();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|source| CliError::Broken { source })?;
-        out.write_all(&chunk).map_err(CliError::Output)?;
+        // The last line is held back: it may say that the log could not be read on.
+        let last = match chunk[..chunk.len().saturating_sub(1)].iter().rposition(|byte| *byte == b'\n') {
+            Some(end) => {
+                out.write_all(&std::mem::take(&mut held)).map_err(CliError::Output)?;
+                out.write_all(&chunk[..=end]).map_err(CliError::Output)?;
+                end + 1
+            }
+            None if held.ends_with(b"\n") => {
+                out.write_all(&std::mem::take(&mut held)).map_err(CliError::Output)?;
+                0
+            }
+            None => 0,
+        };
+        held.extend_from_slice(&chunk[last..]);
     }
-    out.flush().map_err(CliError::Output)
+    if let Ok(Unreadable { error }) = serde_json::from_slice(&held) {
+        out.flush().map_err(CliError::Output)?;
+        return Err(CliError::Failed {
+            message: error.message,
+            hint: "`cairn verify` looks through the whole log".to_owned(),
+        });
+    }
+    out.write_all(&held).and_then(|()| out.flush()).map_err(CliError::Output)
+}
+
+/// The last line of a replay that could not go on.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unreadable {
+    error: Reason,
+}
+
+#[derive(Deserialize)]
+struct Reason {
+    message: String,
 }
 
 /// What was printed of a feed so far.

@@ -1,5 +1,9 @@
 //! `cairn status` and `cairn verify`
 
+use std::path::Path;
+use std::time::Duration;
+
+use cairn_event_store::SqliteStore;
 use futures::StreamExt;
 use serde::Deserialize;
 
@@ -10,6 +14,9 @@ use crate::cli::progress::Progress;
 use crate::cli::screen::Screen;
 use crate::cli::view;
 use crate::cli::view::text::{count, number};
+
+/// How often the progress of a check without a node is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A line of a verification: how far it is, or its verdict.
 #[derive(Debug, Deserialize)]
@@ -35,6 +42,56 @@ struct Line {
 pub async fn status(client: &Client, screen: &Screen) -> Result<(), CliError> {
     let answer = client.get(&["status"]).send().await?;
     screen.answer(&answer, |status: &Status| view::node::status(screen, status))
+}
+
+/// Checks the log of a node that does not run: what can be told from the file without its keys.
+///
+/// # Errors
+/// When the log is damaged or cannot be read.
+pub async fn verify_files(screen: &Screen, folder: &Path) -> Result<(), CliError> {
+    let path = folder.join("log/events.db");
+    if !path.exists() {
+        return Err(CliError::NoNode { folder: folder.to_owned() });
+    }
+    screen.note("No node is running: the file of the log is checked, its signatures are not.");
+    let progress = Progress::new(screen, "Verifying");
+    let failed = |message: String| CliError::Failed {
+        message,
+        hint: "restore the data folder from a backup, or start the node if it only was stopped".to_owned(),
+    };
+    let file = path.clone();
+    let (told, seen) = std::sync::mpsc::channel();
+    let verifying = tokio::task::spawn_blocking(move || {
+        // Whoever waits for the verdict may have stopped waiting for progress.
+        SqliteStore::verify_file(&file, |at| {
+            let _ = told.send((at.events, at.total));
+        })
+    });
+    while !verifying.is_finished() {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if let Some((events, total)) = seen.try_iter().last() {
+            progress.at(events, total, "events");
+        }
+    }
+    drop(progress);
+    let verified = verifying.await.map_err(|error| failed(error.to_string()))?;
+    let verified = verified.map_err(|error| failed(format!("{} cannot be checked: {error}", path.display())))?;
+    if screen.json {
+        let first_bad = verified.damage.as_ref().and_then(|damage| damage.position).map(|position| position.0);
+        let error = verified.damage.as_ref().map(|damage| &damage.reason);
+        let line = serde_json::json!({
+            "ok": error.is_none(), "events": verified.events, "first_bad": first_bad, "error": error,
+        });
+        screen.print(&line.to_string())?;
+    }
+    match verified.damage {
+        Some(damage) => Err(failed(format!("the log is damaged: {}", damage.reason))),
+        None if screen.json || screen.quiet => Ok(()),
+        None => {
+            let checked = count(verified.events, "event is as it was written", "events are as they were written");
+            screen.print(&format!("{}  {checked}", screen.paint.good("ok")))
+        }
+    }
 }
 
 /// Checks the whole log.

@@ -69,7 +69,11 @@ fn undoing_does_not_let_a_suggestion_pass_for_what_was_before() {
     world.undo(&user()).expect("undone");
     assert_eq!((world.value("mood"), world.suggested("mood")), (Some("a".into()), vec!["c".to_owned()]));
     world.undo(&user()).expect("undone");
-    assert_eq!(world.value("mood"), Some(Value::Empty), "what the user had not said is not what the agent proposes");
+    assert_eq!(
+        world.value("mood"),
+        Some(Value::Empty),
+        "what the user had not said is not what the agent proposes"
+    );
 }
 
 #[test]
