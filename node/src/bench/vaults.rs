@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use cairn_domain::field::FieldName;
 use cairn_domain::id::{EventId, PrincipalId};
 use cairn_domain::principal::{Origin, Principal};
 use cairn_domain::truth::Truth;
+use cairn_domain::value::Value;
 use cairn_interchange::ids::{Ids, vault_id};
 use cairn_interchange::vault::ScanOptions;
 use cairn_search::document::Document;
@@ -60,6 +62,16 @@ async fn import(plan: &Plan, vault: &Path, report: &mut Report) -> Result<()> {
     node.stop().await
 }
 
+/// The words in the fields of a memory, as the search index is told of them.
+fn words(fields: &[(FieldName, Value)]) -> String {
+    let text = |value: &Value| match value {
+        Value::Text(text) => Some(text.clone()),
+        list @ Value::List(_) => Some(list.display()),
+        _ => None,
+    };
+    fields.iter().filter_map(|(_, value)| text(value)).collect::<Vec<_>>().join("\n")
+}
+
 async fn rank(plan: &Plan, vault: &Path, report: &mut Report) -> Result<()> {
     let name = vault.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let questions: Vec<_> =
@@ -77,7 +89,7 @@ async fn rank(plan: &Plan, vault: &Path, report: &mut Report) -> Result<()> {
         kind: memory.kind,
         title: memory.title,
         body: memory.body,
-        extra: String::new(),
+        extra: words(&memory.fields),
         tags: memory.tags,
         links: memory.links.into_iter().map(|(_, target)| target).collect(),
         truth: Truth::User,

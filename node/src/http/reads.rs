@@ -396,9 +396,20 @@ pub struct ShowParams {
 /// A memory as it is, and how far the read model has got.
 pub async fn one(app: &App, memory: MemoryId, min: Option<u64>) -> Result<(MemoryJson, u64), ApiError> {
     wait(app, MEMORIES, min).await?;
-    let position = app.position(MEMORIES);
-    let reader = app.memories.clone();
-    match query(move || reader.get(memory)).await? {
+    let mut position = app.position(MEMORIES);
+    let find = || {
+        let reader = app.memories.clone();
+        query(move || reader.get(memory))
+    };
+    let mut found = find().await?;
+    let head = app.handler.store().head().borrow().0;
+    if matches!(found, Found::Nothing) && position < head {
+        // Whoever has just made it, and asks at once, is not told that it does not exist.
+        wait(app, MEMORIES, Some(head)).await?;
+        position = app.position(MEMORIES);
+        found = find().await?;
+    }
+    match found {
         Found::Memory(view) => Ok((MemoryJson::of_view(*view), position)),
         Found::Erased { at, .. } => Err(ApiError::new(
             StatusCode::GONE,
