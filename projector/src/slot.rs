@@ -161,11 +161,13 @@ impl Slot {
     /// Stops the build and keeps what it has got.
     pub(crate) fn cancel_build(&self) -> Result<(), ProjectorError> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let building = self.runs().building.clone();
-        let projection = self.projection.name();
-        let Some(run) = building.filter(|run| !run.progress.borrow().phase.is_over()) else {
-            return Err(ProjectorError::NotRebuilding { projection });
+        let run = {
+            // Under this lock a build is promoted: it either serves already, or never will.
+            let runs = self.runs();
+            let building = runs.building.clone().filter(|run| !run.progress.borrow().phase.is_over());
+            building.inspect(|run| run.cancel.cancel())
         };
+        let run = run.ok_or(ProjectorError::NotRebuilding { projection: self.projection.name() })?;
         run.stop();
         let reached = run.progress.borrow().position;
         if reached < self.erased.load(Ordering::Acquire) {

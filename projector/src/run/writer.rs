@@ -69,8 +69,8 @@ impl Writer {
         if !self.serves() {
             self.slot.given_up(&self.run, self.position);
         }
-        let phase = match stop {
-            Stop::Asked => Phase::Stopped,
+        let failed = match stop {
+            Stop::Asked => None,
             Stop::Failed(reason) => {
                 tracing::error!(
                     projection = self.name(),
@@ -78,16 +78,19 @@ impl Writer {
                     reason,
                     "a run failed"
                 );
-                self.slot.fail(&self.run, &reason);
-                self.progress.send_modify(|progress| progress.problem = Some(reason));
-                Phase::Failed
+                Some(reason)
             }
         };
         self.progress.send_modify(|progress| {
-            progress.phase = phase;
+            progress.phase = if failed.is_some() { Phase::Failed } else { Phase::Stopped };
+            progress.problem = failed.clone().or(progress.problem.take());
             progress.events_per_second = 0.0;
             progress.eta_seconds = None;
         });
+        // Last, because whoever waits looks at the status next.
+        if let Some(reason) = failed {
+            self.slot.fail(&self.run, &reason);
+        }
     }
 
     fn write(&mut self, batches: &Receiver<Feed>) -> Stop {
