@@ -19,7 +19,8 @@ pub fn give_way() {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A thread that does one job after the other in the background. It ends when this is dropped, after the jobs that wait.
+/// A thread that does one job after the other in the background. It ends when this is dropped, after the jobs that wait:
+/// as many as there are callers, since each waits for its own.
 #[derive(Debug)]
 pub(crate) struct Worker {
     jobs: Sender<Job>,

@@ -199,7 +199,8 @@ async fn cancel(
 /// Compares a projection with a fresh fold of the log.
 #[utoipa::path(post, path = "/projections/{name}/verify", tag = "admin",
     params(("name" = String, Path, description = "The projection")),
-    responses((status = 200, description = "Whether the digests agree", body = Object)))]
+    responses((status = 200, description = "Whether the digests agree", body = Object),
+    (status = 409, description = "A verification is under way", body = super::error::Failure)))]
 async fn verify_projection(
     State(app): State<App>,
     caller: Caller,
@@ -220,7 +221,8 @@ async fn verify_projection(
 /// Checks the whole log: that it is undamaged, and that it is what the brain signed. Answers with a line for each step
 /// and the verdict last.
 #[utoipa::path(post, path = "/verify", tag = "admin",
-    responses((status = 200, description = "JSON lines; the last one has `ok`", content_type = "application/x-ndjson", body = String)))]
+    responses((status = 200, description = "JSON lines; the last one has `ok`", content_type = "application/x-ndjson", body = String),
+    (status = 409, description = "A verification is under way", body = super::error::Failure)))]
 async fn verify(State(app): State<App>, caller: Caller) -> Result<Response, ApiError> {
     caller.owner("verify the log")?;
     let turn = verifying(&app)?;

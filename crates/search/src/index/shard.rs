@@ -42,8 +42,10 @@ const LOCK_FILE: &str = "cairn-index.lock";
 /// It is there while files may hold what was erased.
 const PURGE_FILE: &str = "cairn-index.purge";
 
-/// How many ids of no point one operation that does nothing names.
+/// How many ids of no point one operation that does nothing names: at least 320 kB of the engine's own log.
 const NOBODY: u128 = 20_000;
+/// After so many of these operations, four times what it takes, a file of that log should have been full.
+const FILLING_OPERATIONS: usize = 100;
 
 /// The size of a file of the engine's own log, in bytes. The open one is mapped into memory.
 const WAL_FILE_BYTES: usize = 8 * 1024 * 1024;
@@ -228,8 +230,13 @@ impl Shard {
         let nobody: Vec<PointId> = (1..=NOBODY).map(|number| PointId::Uuid(Uuid::from_u128(number))).collect();
         for _ in 0..2 {
             let before = newest()?;
+            let mut operations = 0;
             while newest()? == before {
+                if operations == FILLING_OPERATIONS {
+                    return Err(SearchError::corrupt(&self.folder, "its own log does not go on to another file"));
+                }
                 self.delete(nobody.clone()).map_err(|error| SearchError::engine("erasing", error))?;
+                operations += 1;
             }
         }
         Ok(())
