@@ -64,7 +64,16 @@ fn check_event(event: &NewEvent) -> Result<usize, AppendError> {
             event.id
         )));
     }
+    check_text(&event.event_type)?;
     Ok(bytes)
+}
+
+/// Not every store can keep the character U+0000 in a text.
+fn check_text(name: &str) -> Result<(), AppendError> {
+    if name.contains('\0') {
+        return Err(AppendError::Invalid("a name holds the character U+0000".into()));
+    }
+    Ok(())
 }
 
 fn check_names(append: &NewAppend) -> Result<(), AppendError> {
@@ -76,6 +85,7 @@ fn check_names(append: &NewAppend) -> Result<(), AppendError> {
                 "a name has {bytes} bytes, not 1 to {MAX_STREAM_NAME_BYTES}"
             )));
         }
+        check_text(name)?;
     }
     // One stream is by far the most common, and needs no set.
     if append.streams.len() > 1 {

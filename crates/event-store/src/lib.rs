@@ -21,9 +21,11 @@ pub mod memory;
 pub mod notary;
 mod page;
 pub mod port;
+pub mod postgres;
 pub mod sealed;
 pub mod sqlite;
 pub mod subscription;
+mod tail;
 
 pub use event::{
     Appended, Direction, ExpectedRevision, Filter, NewAppend, NewEvent, Page, Position, RecordedEvent, Revision,
@@ -33,6 +35,7 @@ pub use keyring::Keyring;
 pub use memory::MemoryStore;
 pub use page::{MAX_PAGE_BYTES, MAX_PAGE_EVENTS, MAX_PAGE_SCAN};
 pub use port::{AppendError, EventStore, SharedStore, StoreError};
+pub use postgres::PostgresStore;
 pub use sealed::Sealed;
 pub use sqlite::SqliteStore;
 pub use subscription::{Batch, Subscription, subscribe};

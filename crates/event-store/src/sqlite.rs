@@ -12,7 +12,6 @@ mod reader;
 mod recent;
 mod row;
 pub(crate) mod schema;
-mod tail;
 mod verify;
 mod writer;
 
@@ -36,7 +35,7 @@ use crate::port::{AppendError, EventStore, StoreError};
 use failure::closed;
 use reader::Readers;
 use recent::Recent;
-use tail::Tail;
+use crate::tail::Tail;
 use writer::{Job, Writer};
 
 /// An event log in a SQLite file.

@@ -6,6 +6,7 @@
 pub mod client;
 pub mod node;
 pub mod omitted;
+pub mod postgres;
 pub mod program;
 pub mod seed;
 

@@ -13,7 +13,7 @@ use super::failure::{store_error, unavailable};
 use super::ledger::{Abort, Care, Ledger, Scribe, Written};
 use super::names::TypeNames;
 use super::recent::Recent;
-use super::tail::Tail;
+use crate::tail::Tail;
 use crate::event::{Appended, NewAppend, Position, Snapshot};
 use crate::port::{AppendError, StoreError};
 

@@ -13,7 +13,7 @@ const TAIL_EVENTS: usize = 16_384;
 
 /// The last committed events, without a gap.
 #[derive(Debug, Default)]
-pub(super) struct Tail {
+pub(crate) struct Tail {
     ring: RwLock<Ring>,
 }
 
@@ -25,7 +25,7 @@ struct Ring {
 
 impl Tail {
     /// Adds events that are durable, in the order of their positions.
-    pub(super) fn extend(&self, events: Vec<RecordedEvent>) {
+    pub(crate) fn extend(&self, events: Vec<RecordedEvent>) {
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         for event in events {
             ring.bytes += event.size();
@@ -37,14 +37,34 @@ impl Tail {
         }
     }
 
+    /// Adds events as [`extend`](Self::extend) does, where others append to the same log too: what does not join on to
+    /// the events kept takes their place.
+    pub(crate) fn join(&self, events: Vec<RecordedEvent>) {
+        let joins = {
+            let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+            let next = ring.events.back().map(|last| last.position.next());
+            next.is_none() || next == events.first().map(|first| first.position)
+        };
+        if !joins {
+            self.clear();
+        }
+        self.extend(events);
+    }
+
+    /// The position of the newest event kept.
+    pub(crate) fn newest(&self) -> Option<Position> {
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        ring.events.back().map(|event| event.position)
+    }
+
     /// Forgets everything: what was added next would not join on.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         *self.ring.write().unwrap_or_else(PoisonError::into_inner) = Ring::default();
     }
 
     /// A page read forwards, up to the position that is published; `None` where it begins before the oldest event
     /// kept.
-    pub(super) fn page(&self, from: Position, head: Position, filter: &Filter, limit: usize) -> Option<Page> {
+    pub(crate) fn page(&self, from: Position, head: Position, filter: &Filter, limit: usize) -> Option<Page> {
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
         let oldest = ring.events.front()?.position;
         let skip = usize::try_from(from.0.checked_sub(oldest.0)?).unwrap_or(usize::MAX);
