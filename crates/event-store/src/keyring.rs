@@ -4,6 +4,8 @@
 //! costs no fsync. Which stream has which slot is not written here: the stream's own sealed events name it.
 
 mod database;
+mod postgres;
+mod wrapping;
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -18,8 +20,9 @@ use crate::event::Position;
 use crate::port::StoreError;
 use crate::sqlite::failure::unavailable;
 use database::Database;
+use postgres::PostgresKeys;
 pub use database::KeyringError;
-pub(crate) use database::random;
+pub(crate) use wrapping::random;
 
 /// The slots that are made durable together.
 pub const SLOT_BLOCK: u32 = 4_096;
@@ -37,6 +40,8 @@ pub(crate) struct StreamKey {
 
 /// The 32 bytes that a slot holds.
 type RawKey = Zeroizing<[u8; 32]>;
+/// Slots with their keys.
+type Slots = Vec<(u32, RawKey)>;
 
 impl StreamKey {
     fn new(raw: &RawKey) -> Self {
@@ -53,12 +58,19 @@ pub struct Keyring {
 }
 
 struct Shared {
-    /// Used on blocking threads only.
-    database: Mutex<Database>,
-    /// Durable slots that no stream has yet, without a gap up to the last one made.
+    place: Place,
+    /// Durable slots that no stream has yet; in a file without a gap up to the last one made.
     free: Mutex<VecDeque<(u32, Arc<StreamKey>)>>,
     /// Keys by slot; `None` for those known to be destroyed.
     keys: Mutex<LruCache<u32, Option<Arc<StreamKey>>>>,
+}
+
+/// Where the keys are kept.
+enum Place {
+    /// In a file of this process's own. Used on blocking threads only.
+    File(Arc<Mutex<Database>>),
+    /// In a database that several processes may share.
+    Postgres(PostgresKeys),
 }
 
 impl Keyring {
@@ -68,13 +80,42 @@ impl Keyring {
     /// See [`KeyringError`].
     pub fn open(path: impl AsRef<Path>, wrapping_key: [u8; 32]) -> Result<Self, KeyringError> {
         let (database, free) = Database::open(path.as_ref(), &Zeroizing::new(wrapping_key))?;
+        Ok(Self::new(Place::File(Arc::new(Mutex::new(database))), free))
+    }
+
+    /// Opens the keyring of a brain in a PostgreSQL database, or begins it there. The wrapping key encrypts every key
+    /// in it.
+    ///
+    /// # Errors
+    /// See [`KeyringError`].
+    pub async fn open_postgres(
+        pool: sqlx::PgPool,
+        brain: uuid::Uuid,
+        wrapping_key: [u8; 32],
+    ) -> Result<Self, KeyringError> {
+        let keys = PostgresKeys::open(pool, brain, &Zeroizing::new(wrapping_key)).await?;
+        Ok(Self::new(Place::Postgres(keys), Slots::new()))
+    }
+
+    fn new(place: Place, free: Slots) -> Self {
         let free = free.into_iter().map(|(slot, raw)| (slot, Arc::new(StreamKey::new(&raw)))).collect();
-        let shared = Shared {
-            database: Mutex::new(database),
-            free: Mutex::new(free),
-            keys: Mutex::new(LruCache::new(CACHED_KEYS)),
+        let keys = Mutex::new(LruCache::new(CACHED_KEYS));
+        let shared = Shared { place, free: Mutex::new(free), keys };
+        Self { shared: Arc::new(shared), filling: Arc::default() }
+    }
+
+    /// Gives back the slots that were made and not used. Later uses of the keyring make new ones.
+    pub async fn close(&self) {
+        let unused: Vec<u32> = match &self.shared.place {
+            // A file's are noted when it is closed.
+            Place::File(_) => return,
+            Place::Postgres(_) => lock(&self.shared.free).drain(..).map(|(slot, _)| slot).collect(),
         };
-        Ok(Self { shared: Arc::new(shared), filling: Arc::default() })
+        if let (Place::Postgres(keys), false) = (&self.shared.place, unused.is_empty())
+            && let Err(error) = keys.delete(&unused).await
+        {
+            tracing::warn!(%error, "unused keys stay in the database; they take some room and do no harm");
+        }
     }
 
     /// A slot that no stream ever had, and its key. It is durable already.
@@ -93,7 +134,7 @@ impl Keyring {
             }
             let _filling = self.filling.lock().await;
             if lock(&self.shared.free).is_empty() {
-                self.with_database(Shared::fill).await?;
+                self.shared.fill().await?;
             }
         }
     }
@@ -103,10 +144,10 @@ impl Keyring {
             return;
         };
         let shared = self.shared.clone();
-        tokio::task::spawn_blocking(move || {
+        tokio::spawn(async move {
             let _filling = filling;
             // Whoever finds no slot left tries again, and is told.
-            if let Err(error) = shared.fill() {
+            if let Err(error) = shared.fill().await {
                 tracing::warn!(%error, "no new keys could be made; those at hand are still enough");
             }
         });
@@ -118,48 +159,63 @@ impl Keyring {
         if let Some(keys) = cached {
             return Ok(keys);
         }
-        let slots = slots.to_vec();
-        self.with_database(move |shared| shared.load(&slots)).await
+        self.shared.load(slots).await
     }
 
     /// Destroys the keys of these slots for good. Doing it again does nothing.
     pub(crate) async fn destroy(&self, slots: Vec<u32>) -> Result<(), StoreError> {
-        self.with_database(move |shared| {
-            let mut database = lock(&shared.database);
-            database.destroy(&slots)?;
-            // Under the database's lock: nobody can have read a key before and put it here after.
-            let mut keys = lock(&shared.keys);
-            for slot in slots {
-                keys.put(slot, None);
+        match &self.shared.place {
+            Place::File(database) => {
+                let shared = Arc::clone(&self.shared);
+                in_file(database, move |database| {
+                    database.destroy(&slots)?;
+                    // Under the database's lock: nobody can have read a key before and put it here after.
+                    shared.forget(slots);
+                    Ok(())
+                })
+                .await
             }
-            Ok(())
-        })
-        .await
+            Place::Postgres(keys) => {
+                keys.destroy(&slots).await?;
+                self.shared.forget(slots);
+                Ok(())
+            }
+        }
     }
 
     /// All erasures in the log up to this position are done.
     pub(crate) async fn mended_to(&self) -> Result<Position, StoreError> {
-        self.with_database(|shared| lock(&shared.database).mended_to()).await
+        match &self.shared.place {
+            Place::File(database) => in_file(database, |database| database.mended_to()).await,
+            Place::Postgres(keys) => keys.mended_to().await,
+        }
     }
 
     /// Records that all erasures in the log up to this position are done.
     pub(crate) async fn set_mended_to(&self, position: Position) -> Result<(), StoreError> {
-        self.with_database(move |shared| lock(&shared.database).set_mended_to(position)).await
-    }
-
-    async fn with_database<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let shared = self.shared.clone();
-        let done = tokio::task::spawn_blocking(move || work(&shared)).await;
-        done.map_err(|error| unavailable(format!("the keyring was cut short ({error}); repeat the request")))?
+        match &self.shared.place {
+            Place::File(database) => in_file(database, move |database| database.set_mended_to(position)).await,
+            Place::Postgres(keys) => keys.set_mended_to(position).await,
+        }
     }
 }
 
+/// Uses the file on a thread that may block.
+async fn in_file<T: Send + 'static>(
+    database: &Arc<Mutex<Database>>,
+    work: impl FnOnce(&mut Database) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let database = Arc::clone(database);
+    let done = tokio::task::spawn_blocking(move || work(&mut lock(&database))).await;
+    done.map_err(|error| unavailable(format!("the keyring was cut short ({error}); repeat the request")))?
+}
+
 impl Shared {
-    fn fill(&self) -> Result<(), StoreError> {
-        let made = lock(&self.database).make_block()?;
+    async fn fill(&self) -> Result<(), StoreError> {
+        let made = match &self.place {
+            Place::File(database) => in_file(database, Database::make_block).await?,
+            Place::Postgres(keys) => keys.make_block().await?,
+        };
         let made = made.into_iter().map(|(slot, raw)| (slot, Arc::new(StreamKey::new(&raw))));
         lock(&self.free).extend(made);
         Ok(())
@@ -170,27 +226,52 @@ impl Shared {
         slots.iter().map(|slot| keys.get(slot).cloned()).collect()
     }
 
-    fn load(&self, slots: &[u32]) -> Result<Vec<Option<Arc<StreamKey>>>, StoreError> {
-        let database = lock(&self.database);
-        let mut loaded = Vec::with_capacity(slots.len());
+    fn forget(&self, slots: Vec<u32>) {
+        let mut keys = lock(&self.keys);
         for slot in slots {
-            let cached = lock(&self.keys).get(slot).cloned();
-            let key = match cached {
-                Some(key) => key,
-                None => database.key(*slot)?.map(|raw| Arc::new(StreamKey::new(&raw))),
-            };
-            lock(&self.keys).put(*slot, key.clone());
-            loaded.push(key);
+            keys.put(slot, None);
         }
-        Ok(loaded)
+    }
+
+    /// Reads keys, those that are cached too: few are, or this were not asked.
+    async fn load(self: &Arc<Self>, slots: &[u32]) -> Result<Vec<Option<Arc<StreamKey>>>, StoreError> {
+        match &self.place {
+            Place::File(database) => {
+                let (shared, slots) = (Arc::clone(self), slots.to_vec());
+                in_file(database, move |database| {
+                    let found = slots.iter().map(|slot| database.key(*slot)).collect::<Result<Vec<_>, _>>()?;
+                    Ok(shared.remember(&slots, found))
+                })
+                .await
+            }
+            Place::Postgres(keys) => {
+                let found = keys.keys(slots).await?;
+                Ok(self.remember(slots, found))
+            }
+        }
+    }
+
+    /// A key that is known to be destroyed stays so, whatever was read a moment before.
+    fn remember(&self, slots: &[u32], found: Vec<Option<RawKey>>) -> Vec<Option<Arc<StreamKey>>> {
+        let mut keys = lock(&self.keys);
+        let remembered = slots.iter().zip(found).map(|(slot, raw)| match keys.get(slot) {
+            Some(known) => known.clone(),
+            None => {
+                let key = raw.map(|raw| Arc::new(StreamKey::new(&raw)));
+                keys.put(*slot, key.clone());
+                key
+            }
+        });
+        remembered.collect()
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        let Place::File(database) = &self.place else { return };
         let free = lock(&self.free).front().map(|(slot, _)| *slot);
         // Failing costs the rest of a block of slots, of which there are enough.
-        if let Err(error) = lock(&self.database).mark_free(free) {
+        if let Err(error) = lock(database).mark_free(free) {
             tracing::warn!(%error, "the keyring could not note which keys are unused; they will not be used");
         }
     }

@@ -86,6 +86,11 @@ impl<S: EventStore> Sealed<S> {
         finishing.await.map_err(|error| unavailable(format!("an append was cut short ({error}); repeat it")))?
     }
 
+    /// The keys.
+    pub fn keyring(&self) -> &Keyring {
+        &self.inner.keyring
+    }
+
     /// The store inside, as it is on disk.
     pub fn store(&self) -> &S {
         &self.inner.store

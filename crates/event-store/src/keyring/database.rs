@@ -3,12 +3,10 @@
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
-use chacha20poly1305::aead::{Aead, Payload};
-use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
-use zeroize::Zeroizing;
 
-use super::{RawKey, SLOT_BLOCK};
+use super::wrapping::{PROBE, Wrapping};
+use super::{RawKey, SLOT_BLOCK, Slots};
 use crate::event::Position;
 use crate::port::StoreError;
 use crate::sqlite::failure::{corrupt, store_error, unavailable};
@@ -18,9 +16,6 @@ use crate::sqlite::{OpenError, schema};
 const APPLICATION_ID: i32 = 0x4352_4e4b;
 const SCHEMA_VERSION: i32 = 1;
 const SCHEMA: &str = include_str!("../../../../migrations/sqlite/keyring/0001_key_slots.sql");
-const NONCE_BYTES: usize = 24;
-/// What the probe is encrypted for, in place of a slot's number.
-const PROBE: &[u8] = b"probe";
 
 /// Why a keyring could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +35,16 @@ pub enum KeyringError {
         /// The keyring.
         path: PathBuf,
     },
+    /// The keys of this brain in the database were made with another wrapping key.
+    #[error("the database holds keys of brain {brain} made with another brain's key; restore the brain.key that \
+             belongs to it")]
+    ForeignBrain {
+        /// The brain.
+        brain: uuid::Uuid,
+    },
+    /// The database did not answer.
+    #[error("the keyring in the database cannot be read or written")]
+    Database(#[source] StoreError),
     /// The file or the database engine failed.
     #[error("{path} cannot be read or written")]
     Store {
@@ -52,13 +57,10 @@ pub enum KeyringError {
 
 pub(super) struct Database {
     connection: Connection,
-    wrapping: XChaCha20Poly1305,
+    wrapping: Wrapping,
     /// Held for as long as anything may be written.
     _lock: File,
 }
-
-/// Slots with their keys.
-pub(super) type Slots = Vec<(u32, RawKey)>;
 
 impl Database {
     /// Opens the file; returns the slots that are still free since the last orderly shutdown.
@@ -79,7 +81,7 @@ impl Database {
         connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
         connection.pragma_update(None, "secure_delete", "ON").map_err(failed)?;
-        let wrapping = XChaCha20Poly1305::new((&**wrapping_key).into());
+        let wrapping = Wrapping::new(wrapping_key);
         let mut database = Self { connection, wrapping, _lock: lock };
         if is_new {
             database.create().map_err(store)?;
@@ -92,7 +94,7 @@ impl Database {
     }
 
     fn create(&mut self) -> Result<(), StoreError> {
-        let probe = self.wrap(PROBE, &[0; 32])?;
+        let probe = self.wrapping.wrap(PROBE, &[0; 32])?;
         self.create_tables(&probe).map_err(|error| store_error(&error))
     }
 
@@ -107,7 +109,7 @@ impl Database {
 
     fn probe(&self) -> Result<bool, StoreError> {
         let probe: Vec<u8> = self.state("SELECT probe FROM state")?;
-        Ok(self.unwrap(PROBE, &probe).is_some())
+        Ok(self.wrapping.unwrap(PROBE, &probe).is_some())
     }
 
     /// The slots free since the last orderly shutdown. They are free no more, should this process end without one.
@@ -136,9 +138,8 @@ impl Database {
         let mut made = Vec::with_capacity(SLOT_BLOCK as usize);
         let mut wrapped = Vec::with_capacity(SLOT_BLOCK as usize);
         for slot in first..end {
-            let mut key = Zeroizing::new([0; 32]);
-            random(&mut key[..])?;
-            wrapped.push((slot, self.wrap(&slot.to_le_bytes(), &key)?));
+            let (key, kept) = self.wrapping.make(slot)?;
+            wrapped.push((slot, kept));
             made.push((slot, key));
         }
         self.insert(&wrapped, end).map_err(|error| store_error(&error))?;
@@ -173,7 +174,7 @@ impl Database {
                 ))
             });
         };
-        let key = self.unwrap(&slot.to_le_bytes(), &wrapped);
+        let key = self.wrapping.unwrap(&slot.to_le_bytes(), &wrapped);
         key.map(Some)
             .ok_or_else(|| corrupt(format!("key {slot} in the keyring is damaged; restore a backup of it")))
     }
@@ -213,22 +214,6 @@ impl Database {
     fn execute(&self, sql: &str, params: impl rusqlite::Params) -> Result<(), StoreError> {
         self.connection.execute(sql, params).map(drop).map_err(|error| store_error(&error))
     }
-
-    fn wrap(&self, purpose: &[u8], key: &[u8; 32]) -> Result<Vec<u8>, StoreError> {
-        let mut nonce = [0; NONCE_BYTES];
-        random(&mut nonce)?;
-        let payload = Payload { msg: key, aad: purpose };
-        let encrypted =
-            self.wrapping.encrypt(XNonce::from_slice(&nonce), payload).expect("32 bytes are not too long");
-        Ok([&nonce[..], &encrypted].concat())
-    }
-
-    fn unwrap(&self, purpose: &[u8], wrapped: &[u8]) -> Option<RawKey> {
-        let (nonce, encrypted) = wrapped.split_at_checked(NONCE_BYTES)?;
-        let payload = Payload { msg: encrypted, aad: purpose };
-        let key = Zeroizing::new(self.wrapping.decrypt(XNonce::from_slice(nonce), payload).ok()?);
-        Some(Zeroizing::new(key.as_slice().try_into().ok()?))
-    }
 }
 
 /// Whether the file is new; `None` when it is somebody else's.
@@ -250,9 +235,4 @@ fn create_private(path: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path).map(drop)
-}
-
-/// Fills with random bytes of the operating system.
-pub(crate) fn random(bytes: &mut [u8]) -> Result<(), StoreError> {
-    getrandom::fill(bytes).map_err(|error| unavailable(format!("the system has no random bytes ({error})")))
 }
