@@ -16,7 +16,10 @@ const FREE: [&str; 2] = ["cairn-node", "cairn-tests"];
 /// What each package may depend on, among those of this workspace. A new package gets a line here first.
 fn allowed(package: &str) -> Option<&'static [&'static str]> {
     Some(match package {
-        DOMAIN | EVENT_STORE | "cairn-telemetry" | "cairn-xtask" => &[],
+        DOMAIN | EVENT_STORE | "cairn-telemetry" | "cairn-proto" => &[],
+        "cairn-xtask" => &["cairn-testkit"],
+        "cairn-gateway" => &[EVENT_STORE, "cairn-proto"],
+        "cairn-kafka" => &[EVENT_STORE],
         "cairn-command" => &[DOMAIN, EVENT_STORE],
         READ_MODEL | SEARCH | "cairn-interchange" => &[DOMAIN],
         "cairn-projector" => &[DOMAIN, EVENT_STORE, READ_MODEL, SEARCH],

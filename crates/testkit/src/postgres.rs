@@ -3,20 +3,24 @@
 //! `cargo xtask test` starts one cluster for a whole run and names it in `TEST_CAIRN_POSTGRES`; where the variable is
 //! not set, a test starts one of its own. Either way each test has databases of its own.
 
+#[cfg(feature = "clients")]
+mod database;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tempfile::TempDir;
+
+#[cfg(feature = "clients")]
+pub use database::{Database, database};
 
 /// Names the superuser's URL of the cluster that a whole run shares.
 pub const CLUSTER_VARIABLE: &str = "TEST_CAIRN_POSTGRES";
@@ -46,72 +50,6 @@ pub struct Cluster {
     port: u16,
     settings: Settings,
     server: Mutex<Option<Child>>,
-}
-
-/// An empty database of a test's own. Dropping it removes it.
-#[derive(Debug)]
-pub struct Database {
-    name: String,
-    url: String,
-    admin: String,
-}
-
-impl Database {
-    /// The URL for [`ROLE`], which owns the database.
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
-    /// The URL of a superuser for the same database.
-    pub fn admin_url(&self) -> &str {
-        &self.admin
-    }
-}
-
-impl Drop for Database {
-    fn drop(&mut self) {
-        let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
-        let server = in_database(&self.admin, "postgres");
-        // On a thread of its own, because this may run inside of a runtime. A server that is gone took it along.
-        let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-            runtime.block_on(async {
-                let mut connection = PgConnection::connect(&server).await.ok()?;
-                connection.execute(AssertSqlSafe(sql)).await.ok()
-            })
-        });
-        let _ = dropped.join();
-    }
-}
-
-/// An empty database on the cluster of this run.
-///
-/// # Panics
-/// When there is no PostgreSQL on the machine, or it does not work.
-pub async fn database() -> Database {
-    static OWN: OnceLock<Cluster> = OnceLock::new();
-    let server = match std::env::var(CLUSTER_VARIABLE) {
-        Ok(server) if !server.is_empty() => server,
-        _ => OWN.get_or_init(|| Cluster::start(&Settings::default()).expect("a private PostgreSQL starts")).url(),
-    };
-    create_database(&server).await
-}
-
-async fn create_database(server: &str) -> Database {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let name = format!("test_{}_{count}_{:08x}", std::process::id(), rand::random::<u32>());
-    let mut connection = PgConnection::connect(server).await.expect("the private PostgreSQL answers");
-    let sql = format!("CREATE DATABASE {name} OWNER {ROLE}");
-    connection.execute(AssertSqlSafe(sql)).await.expect("a database is made");
-    let admin = in_database(server, &name);
-    let url = admin.replacen("postgres://postgres@", &format!("postgres://{ROLE}@"), 1);
-    Database { name, url, admin }
-}
-
-fn in_database(server: &str, database: &str) -> String {
-    let (base, _) = server.rsplit_once('/').expect("the URL names a database");
-    format!("{base}/{database}")
 }
 
 /// Whether this machine has PostgreSQL's server programs.
@@ -154,14 +92,6 @@ impl Cluster {
     /// The folder of the cluster's files.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
-    }
-
-    /// An empty database on this cluster.
-    ///
-    /// # Panics
-    /// When the server does not work.
-    pub async fn database(&self) -> Database {
-        create_database(&self.url()).await
     }
 
     /// Starts the server again after [`stop`](Self::stop) or [`kill`](Self::kill).
@@ -322,22 +252,4 @@ fn free_port() -> Result<u16, String> {
 
 fn text(error: std::io::Error) -> String {
     error.to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_private_server_can_be_killed_and_goes_on() {
-        let cluster = Cluster::start(&Settings::default()).expect("it starts");
-        let database = cluster.database().await;
-        let mut connection = PgConnection::connect(database.url()).await.expect("it answers");
-        connection.execute("CREATE TABLE kept (x int)").await.expect("the role may make tables");
-        cluster.kill();
-        assert!(connection.execute("SELECT 1").await.is_err());
-        cluster.resume().expect("it starts again");
-        let mut connection = PgConnection::connect(database.url()).await.expect("it answers again");
-        connection.execute("SELECT * FROM kept").await.expect("what was committed is there");
-    }
 }

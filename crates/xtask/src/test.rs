@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
+use cairn_testkit::postgres::{CLUSTER_VARIABLE, Cluster, Settings};
 use clap::Args;
 
 use crate::steps::{self, cargo};
@@ -38,13 +39,19 @@ struct Counts {
 /// When something does not build, or a test fails.
 pub fn run(options: &Options) -> Result<()> {
     tools::nextest()?;
+    tools::postgres()?;
     let notes = tempfile::NamedTempFile::new()?;
     // The end-to-end tests start the program, which cargo builds only when asked to. Programs and tests are built
     // together, so that both use the same build of each dependency.
     steps::run("build the programs and the tests", &mut cargo(["build", "--workspace", "--bins", "--tests"]))?;
+    // One private server for the whole run, gone with it; each test makes a database of its own.
+    let postgres = postgres()?;
     let mut counts = Counts::default();
     let mut nextest = cargo(["nextest", "run", "--workspace", "--no-fail-fast", "--no-tests", "pass"]);
     nextest.env("TEST_CAIRN_NOT_TESTED", notes.path()).env("TEST_CAIRN_FAST", if options.fast { "1" } else { "" });
+    if let Some(postgres) = &postgres {
+        nextest.env(CLUSTER_VARIABLE, postgres.url());
+    }
     if let Some(only) = &options.only {
         nextest.arg("--").arg(only);
     }
@@ -58,6 +65,14 @@ pub fn run(options: &Options) -> Result<()> {
         bail!("the tests failed");
     }
     Ok(())
+}
+
+/// A server that the environment does not name already.
+fn postgres() -> Result<Option<Cluster>> {
+    if std::env::var_os(CLUSTER_VARIABLE).is_some_and(|url| !url.is_empty()) {
+        return Ok(None);
+    }
+    Cluster::start(&Settings::default()).map(Some).map_err(|reason| anyhow!("no private PostgreSQL: {reason}"))
 }
 
 fn report(options: &Options, notes: &str, counts: Counts) {

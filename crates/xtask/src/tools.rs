@@ -1,8 +1,8 @@
 //! What the tests need on the machine.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::steps::{cargo, run};
 
@@ -27,4 +27,25 @@ pub fn nextest() -> Result<()> {
     // Without its self-update, which fetches from elsewhere; unoptimised, because building it is what takes long.
     install.args(["--no-default-features", "--features", "default-no-update", "--profile", "dev"]);
     run("install cargo-nextest", &mut install)
+}
+
+/// Makes sure that PostgreSQL's server programs are there: on Debian, from its own packages.
+///
+/// # Errors
+/// When they cannot be installed.
+pub fn postgres() -> Result<()> {
+    if cairn_testkit::postgres::is_installed() {
+        return Ok(());
+    }
+    let can_install = Command::new("apt-get").arg("--version").stdout(Stdio::null()).status().is_ok();
+    if !can_install {
+        bail!("the tests need PostgreSQL's server programs (15 or newer) in /usr/lib/postgresql; please install them");
+    }
+    let mut update = Command::new("apt-get");
+    run("look for PostgreSQL", update.args(["update", "-qq"]))?;
+    let mut install = Command::new("apt-get");
+    install.args(["install", "-y", "-qq", "--no-install-recommends", "postgresql"]);
+    // The package would start a server for the whole machine; the tests start their own.
+    install.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1").stdout(Stdio::null());
+    run("install PostgreSQL", &mut install)
 }
