@@ -9,6 +9,7 @@
 
 pub mod fold;
 pub mod generations;
+pub mod postgres;
 pub mod projection;
 mod projector;
 mod run;
@@ -17,6 +18,8 @@ mod slot;
 pub mod sqlite;
 pub mod status;
 
+pub use generations::Place;
+pub use postgres::PostgresProjection;
 pub use projection::{Generation, Projection, ProjectionError};
 pub use projector::{Projector, ProjectorError, RebuildHandle, StartError, Verification, WaitError};
 pub use search::{SearchProjection, SearchReader};

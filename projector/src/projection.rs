@@ -8,6 +8,8 @@ use cairn_read_model::ModelError;
 use cairn_read_model::change::Batch;
 use cairn_search::index::SearchError;
 
+use crate::generations::{FolderGenerations, Generations, Place};
+
 /// A read model that is built from the log and can be built again.
 ///
 /// Two folds of one log up to one position have the same digest, in whatever batches they were made.
@@ -27,11 +29,35 @@ pub trait Projection: Send + Sync + 'static {
     /// Whether somebody who has written waits for it to catch up. The others give way while the processors are busy.
     fn is_urgent(&self) -> bool;
 
-    /// Opens the generation in a folder, or begins an empty one. Blocks.
+    /// Which generations there are, and which one serves. Blocks.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    fn generations(&self, root: &Path) -> std::io::Result<Arc<dyn Generations>> {
+        Ok(Arc::new(FolderGenerations::open(root, self.name())?))
+    }
+
+    /// Opens a generation that was begun before. Blocks.
     ///
     /// # Errors
     /// Says also whether another generation must be built instead ([`ProjectionError::is_unusable`]).
-    fn open(&self, folder: &Path) -> Result<Box<dyn Generation>, ProjectionError>;
+    fn open(&self, place: &Place) -> Result<Box<dyn Generation>, ProjectionError>;
+
+    /// Begins an empty generation. Blocks.
+    ///
+    /// # Errors
+    /// It can be tried again with another number.
+    fn begin(&self, place: &Place) -> Result<Box<dyn Generation>, ProjectionError> {
+        self.open(place)
+    }
+
+    /// Deletes what a generation has outside of its folder. One that has nothing is no error. Blocks.
+    ///
+    /// # Errors
+    /// It can be tried again.
+    fn delete(&self, _place: &Place) -> Result<(), ProjectionError> {
+        Ok(())
+    }
 }
 
 /// One build of a projection, open for writing. Every method blocks.
@@ -94,6 +120,14 @@ pub enum ProjectionError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The register of generations.
+    #[error("the register of the generations of projection `{projection}` cannot be read or written")]
+    Register {
+        /// The projection.
+        projection: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The generation is of another version, or what it holds is of no use.
     #[error("the generation in {folder} is of no use: {reason}")]
     Unusable {
@@ -113,18 +147,29 @@ impl ProjectionError {
                 SearchError::Query(_)
                 | SearchError::OtherIndex { .. }
                 | SearchError::Foreign { .. }
-                | SearchError::Corrupt { .. } => false,
+                | SearchError::Corrupt { .. }
+                | SearchError::Settings(_)
+                | SearchError::Refused { .. }
+                | SearchError::Gone { .. }
+                | SearchError::OtherCollection { .. } => false,
                 SearchError::Embed(_)
                 | SearchError::InUse { .. }
                 | SearchError::Io { .. }
                 | SearchError::Flush { .. }
                 | SearchError::NoRoom { .. }
                 | SearchError::Engine { .. }
+                | SearchError::Unavailable { .. }
                 | SearchError::Stopped(_) => true,
             },
-            Self::Checkpoint { .. } => true,
+            Self::Checkpoint { .. } | Self::Register { .. } => true,
             Self::Unusable { .. } => false,
         }
+    }
+
+    /// Whether what was written is written no more, so that the log must be folded again from an earlier position: the
+    /// generation is to be opened anew.
+    pub fn is_behind(&self) -> bool {
+        matches!(self, Self::Model(ModelError::Behind { .. }))
     }
 
     /// Whether another generation must be built.
@@ -133,9 +178,13 @@ impl ProjectionError {
             Self::Model(error) => error.is_unusable(),
             Self::Search(error) => matches!(
                 error,
-                SearchError::OtherIndex { .. } | SearchError::Foreign { .. } | SearchError::Corrupt { .. }
+                SearchError::OtherIndex { .. }
+                    | SearchError::Foreign { .. }
+                    | SearchError::Corrupt { .. }
+                    | SearchError::Gone { .. }
+                    | SearchError::OtherCollection { .. }
             ),
-            Self::Checkpoint { .. } => false,
+            Self::Checkpoint { .. } | Self::Register { .. } => false,
             Self::Unusable { .. } => true,
         }
     }

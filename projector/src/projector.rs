@@ -1,6 +1,6 @@
 //! The handle to all projections of a brain.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +26,6 @@ pub struct Projector {
 
 struct Inner {
     slots: Vec<Arc<Slot>>,
-    root: PathBuf,
     cancel: CancellationToken,
 }
 
@@ -195,7 +194,6 @@ impl Projector {
         let handle = Handle::current();
         let started = blocking(move || {
             let mut slots = Vec::new();
-            discard_verifications(&root);
             for projection in projections {
                 let (store, handle, token) = (Arc::clone(&store), handle.clone(), cancel.child_token());
                 match Slot::start(projection, store, &root, handle, token) {
@@ -206,7 +204,7 @@ impl Projector {
                     }
                 }
             }
-            Ok(Inner { slots, root, cancel })
+            Ok(Inner { slots, cancel })
         });
         let inner = started.await.unwrap_or(Err(StartError::ShuttingDown))?;
         Ok(Self { inner: Arc::new(inner) })
@@ -290,20 +288,13 @@ impl Projector {
         digested.map(|(position, digest)| (Position(position), digest))
     }
 
-    /// Folds the log anew into a temporary folder, as far as the serving generation has got, and compares the two.
+    /// Folds the log anew beside what serves, as far as the serving generation has got, and compares the two.
     ///
     /// # Errors
     /// See [`ProjectorError`]. A difference is an answer, not an error.
     pub async fn verify(&self, name: &str) -> Result<Verification, ProjectorError> {
         let slot = Arc::clone(self.slot(name)?);
-        let projection = slot.projection.name();
-        let folder = self.inner.root.join(format!("{projection}{VERIFICATION}{}", uuid::Uuid::now_v7()));
-        let verified = blocking(move || {
-            std::fs::create_dir_all(&folder).map_err(|source| ProjectorError::Folder { projection, source })?;
-            let verified = slot.verify(&folder);
-            discard(&folder);
-            verified
-        });
+        let verified = blocking(move || slot.verify());
         verified.await.unwrap_or(Err(ProjectorError::ShuttingDown))
     }
 
@@ -357,26 +348,6 @@ impl RebuildHandle {
             Err(_) => "its thread is gone".to_owned(),
         };
         Err(ProjectorError::Ended { projection: self.projection, reason })
-    }
-}
-
-/// What the names of the folders of verifications have in them.
-const VERIFICATION: &str = ".verify-";
-
-/// Deletes what verifications left when the process was killed.
-fn discard_verifications(root: &Path) {
-    let Ok(entries) = std::fs::read_dir(root) else { return };
-    for entry in entries.flatten() {
-        if entry.file_name().to_string_lossy().contains(VERIFICATION) {
-            discard(&entry.path());
-        }
-    }
-}
-
-/// Deletes a temporary folder.
-fn discard(folder: &Path) {
-    if let Err(error) = std::fs::remove_dir_all(folder) {
-        tracing::warn!(folder = %folder.display(), %error, "a temporary folder could not be deleted");
     }
 }
 

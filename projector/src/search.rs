@@ -16,7 +16,7 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
-use crate::generations::replace;
+use crate::generations::{Place, replace};
 use crate::projection::{Digester, Generation, Projection, ProjectionError};
 
 /// Changes whenever what the index is told changes. (How it stores that is a matter of `cairn-search`.)
@@ -97,7 +97,8 @@ impl Projection for SearchProjection {
         false
     }
 
-    fn open(&self, folder: &Path) -> Result<Box<dyn Generation>, ProjectionError> {
+    fn open(&self, place: &Place) -> Result<Box<dyn Generation>, ProjectionError> {
+        let folder = &place.folder;
         let file = folder.join(CHECKPOINT_FILE);
         let checkpoint = read(&file)?.unwrap_or(Checkpoint { version: VERSION, position: 0 });
         if checkpoint.version != VERSION {

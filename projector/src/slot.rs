@@ -10,16 +10,16 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::fold::{BUILDING_CACHE_BYTES, Fold};
-use crate::generations::Generations;
+use crate::generations::{Generations, Place};
 use crate::projection::{Generation, Projection};
 use crate::projector::{ProjectorError, StartError, Verification};
-use crate::run::{PAGE_EVENTS, Purpose, Run};
+use crate::run::{PAGE_EVENTS, Purpose, RETRY_PAUSE, Run, pause};
 use crate::status::{Phase, Progress, ProjectionStatus, State};
 
 pub(crate) struct Slot {
     pub(crate) projection: Arc<dyn Projection>,
     pub(crate) store: SharedStore,
-    pub(crate) generations: Generations,
+    pub(crate) generations: Arc<dyn Generations>,
     pub(crate) handle: Handle,
     pub(crate) cancel: CancellationToken,
     shown: watch::Sender<Shown>,
@@ -57,7 +57,7 @@ impl Slot {
     ) -> Result<Arc<Self>, StartError> {
         let name = projection.name();
         let generations =
-            Generations::open(root, name).map_err(|source| StartError::Folder { projection: name, source })?;
+            projection.generations(root).map_err(|source| StartError::Folder { projection: name, source })?;
         let slot = Arc::new(Self {
             projection,
             store,
@@ -87,7 +87,7 @@ impl Slot {
         {
             self.forget(number);
         }
-        let mut generation = match self.projection.open(&self.generations.path(serving.generation)) {
+        let mut generation = match self.projection.open(&self.generations.place(serving.generation)) {
             Ok(generation) => generation,
             Err(error) if error.is_unusable() => {
                 tracing::warn!(projection, reason = %error, "the serving generation is of no use; building another");
@@ -135,7 +135,7 @@ impl Slot {
 
     /// Opens a generation that was not finished, if it is of any use.
     fn resume(&self, number: u64) -> Option<Box<dyn Generation>> {
-        match self.projection.open(&self.generations.path(number)) {
+        match self.projection.open(&self.generations.place(number)) {
             Ok(generation) if generation.checkpoint() <= self.head() => Some(generation),
             Ok(_) => None,
             Err(error) => {
@@ -150,12 +150,73 @@ impl Slot {
         let projection = self.projection.name();
         let folder = |source| ProjectorError::Folder { projection, source };
         let number = self.generations.begin().map_err(folder)?;
-        self.generations.tidy(&[number]).map_err(folder)?;
+        for surplus in self.generations.surplus(&[number]).map_err(folder)? {
+            self.forget(surplus);
+        }
         let generation = self
             .projection
-            .open(&self.generations.path(number))
+            .begin(&self.generations.place(number))
             .map_err(|source| ProjectorError::Open { projection, source })?;
         Ok((number, generation))
+    }
+
+    /// Opens the generation of a run that has ended anew, and goes on with it from where it stands, on a thread of its own:
+    /// the run's own is about to end.
+    pub(crate) fn go_on(slot: &Arc<Self>, ended: &Arc<Run>, purpose: Purpose) {
+        let (slot, ended) = (Arc::clone(slot), Arc::clone(ended));
+        let name = format!("{}-reopen", slot.projection.name());
+        let started = std::thread::Builder::new().name(name).spawn(move || {
+            ended.stop();
+            while !slot.cancel.is_cancelled() {
+                match slot.reopen(&ended, purpose) {
+                    Ok(()) => return,
+                    Err(error) => {
+                        let projection = slot.projection.name();
+                        tracing::warn!(projection, %error, "a generation cannot be opened again yet; trying");
+                        pause(&slot.handle, &slot.cancel, RETRY_PAUSE);
+                    }
+                }
+            }
+        });
+        if let Err(error) = started {
+            tracing::error!(%error, "a projection stands still until the next start: no thread could be had");
+        }
+    }
+
+    fn reopen(self: &Arc<Self>, ended: &Arc<Run>, purpose: Purpose) -> Result<(), ProjectorError> {
+        let projection = self.projection.name();
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_wanted = |run: &Option<Arc<Run>>| run.as_ref().is_some_and(|run| Arc::ptr_eq(run, ended));
+        let number = ended.generation;
+        let place = self.generations.place(number);
+        let mut generation =
+            self.projection.open(&place).map_err(|source| ProjectorError::Open { projection, source })?;
+        if purpose == Purpose::Serve {
+            generation.make_ready().map_err(|source| ProjectorError::Open { projection, source })?;
+        }
+        {
+            // Another build may have taken its place, or the process may be ending.
+            let runs = self.runs();
+            let wanted = if purpose == Purpose::Serve { &runs.serving } else { &runs.building };
+            if !is_wanted(wanted) {
+                return Ok(());
+            }
+        }
+        let reached = generation.checkpoint();
+        let run = Run::start(self, number, generation, purpose)
+            .map_err(|source| ProjectorError::Folder { projection, source })?;
+        let mut runs = self.runs();
+        match purpose {
+            Purpose::Serve => {
+                runs.serving = Some(run);
+                drop(runs);
+                self.show(reached);
+            }
+            // It may have been so quick that it serves already.
+            Purpose::Build if is_wanted(&runs.building) => runs.building = Some(run),
+            Purpose::Build => {}
+        }
+        Ok(())
     }
 
     /// Stops the build and keeps what it has got.
@@ -185,9 +246,7 @@ impl Slot {
             let others = runs.serving.iter().chain(runs.building.iter().filter(live));
             others.map(|run| run.generation).chain([run.generation]).collect()
         };
-        if let Err(error) = self.generations.forget_older(&kept) {
-            tracing::warn!(projection = self.projection.name(), %error, "an old generation could not be deleted");
-        }
+        self.forget_older(&kept);
         if kept.iter().any(|number| *number > run.generation)
             && let Err(error) = self.generations.note_erasure(position)
         {
@@ -210,8 +269,14 @@ impl Slot {
     }
 
     fn forget(&self, number: u64) {
+        let projection = self.projection.name();
+        if let Err(error) = self.projection.delete(&self.generations.place(number)) {
+            // It stays in the register, so that it is tried again.
+            tracing::warn!(projection, number, %error, "a generation could not be deleted");
+            return;
+        }
         if let Err(error) = self.generations.delete(number) {
-            tracing::warn!(projection = self.projection.name(), number, %error, "a generation could not be deleted");
+            tracing::warn!(projection, number, %error, "a generation could not be deleted");
         }
     }
 
@@ -236,8 +301,15 @@ impl Slot {
     /// After a switch only the generation before is kept.
     pub(crate) fn tidy(&self) {
         let kept = self.generations.serving().ok().flatten().and_then(|serving| serving.previous);
-        if let Err(error) = self.generations.forget_older(kept.as_slice()) {
-            tracing::warn!(projection = self.projection.name(), %error, "an old generation could not be deleted");
+        self.forget_older(kept.as_slice());
+    }
+
+    fn forget_older(&self, kept: &[u64]) {
+        match self.generations.older(kept) {
+            Ok(older) => older.into_iter().for_each(|number| self.forget(number)),
+            Err(error) => {
+                tracing::warn!(projection = self.projection.name(), %error, "old generations could not be looked for");
+            }
         }
     }
 
@@ -300,12 +372,24 @@ impl Slot {
         (run.digester)().map_err(|source| ProjectorError::Open { projection, source })
     }
 
-    /// Compares the serving generation with a fresh fold of the same events, made in `folder`. Blocks.
-    pub(crate) fn verify(&self, folder: &Path) -> Result<Verification, ProjectorError> {
+    /// Compares the serving generation with a fresh fold of the same events. Blocks.
+    pub(crate) fn verify(&self) -> Result<Verification, ProjectorError> {
+        let projection = self.projection.name();
+        let folder = |source| ProjectorError::Folder { projection, source };
+        let scratch = self.generations.scratch().map_err(folder)?;
+        let verified = self.verify_in(&scratch);
+        let gone = self.projection.delete(&scratch).map_err(|source| ProjectorError::Open { projection, source });
+        gone.and_then(|()| self.generations.discard(&scratch).map_err(folder)).unwrap_or_else(|error| {
+            tracing::warn!(projection, %error, "what a verification made could not be deleted");
+        });
+        verified
+    }
+
+    fn verify_in(&self, scratch: &Place) -> Result<Verification, ProjectorError> {
         let projection = self.projection.name();
         let failed = |source| ProjectorError::Open { projection, source };
         let (position, serving) = self.digest()?;
-        let mut generation = self.projection.open(folder).map_err(failed)?;
+        let mut generation = self.projection.begin(scratch).map_err(failed)?;
         let mut fold = Fold::new(Arc::clone(&self.store), BUILDING_CACHE_BYTES, self.projection.entries());
         let mut next = 1;
         while next <= position {

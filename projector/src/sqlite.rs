@@ -8,12 +8,13 @@ use cairn_read_model::change::Batch;
 use cairn_read_model::database::{Database, Model, digest};
 use cairn_read_model::{Memories, Timeline, memories, timeline};
 
+use crate::generations::Place;
 use crate::projection::{Digester, Generation, Projection, ProjectionError};
 
 /// A write is seen so much later at most, while many commands come in.
-const PACE: Duration = Duration::from_millis(10);
+pub(crate) const PACE: Duration = Duration::from_millis(10);
 /// The same where nobody waits for it.
-const RELAXED_PACE: Duration = Duration::from_millis(50);
+pub(crate) const RELAXED_PACE: Duration = Duration::from_millis(50);
 
 /// A read model on SQLite, with the reader that answers from it.
 #[derive(Clone)]
@@ -56,7 +57,8 @@ impl Projection for SqliteProjection {
         !self.model.entries
     }
 
-    fn open(&self, folder: &Path) -> Result<Box<dyn Generation>, ProjectionError> {
+    fn open(&self, place: &Place) -> Result<Box<dyn Generation>, ProjectionError> {
+        let folder = &place.folder;
         let database = Database::open(folder, self.model)?;
         Ok(Box::new(SqliteGeneration {
             database,

@@ -43,6 +43,8 @@ enum Stage {
 enum Stop {
     /// It was asked to.
     Asked,
+    /// What it has written is written no more: the generation must be opened anew.
+    Behind(String),
     /// It cannot go on.
     Failed(String),
 }
@@ -69,8 +71,13 @@ impl Writer {
         if !self.serves() {
             self.slot.given_up(&self.run, self.position);
         }
+        let behind = matches!(stop, Stop::Behind(_));
         let failed = match stop {
             Stop::Asked => None,
+            Stop::Behind(reason) => {
+                tracing::warn!(projection = self.name(), generation = self.run.generation, reason, "folding again");
+                None
+            }
             Stop::Failed(reason) => {
                 tracing::error!(
                     projection = self.name(),
@@ -87,6 +94,10 @@ impl Writer {
             progress.events_per_second = 0.0;
             progress.eta_seconds = None;
         });
+        if behind {
+            let purpose = if self.serves() { Purpose::Serve } else { Purpose::Build };
+            Slot::go_on(&self.slot, &self.run, purpose);
+        }
         // Last, because whoever waits looks at the status next.
         if let Some(reason) = failed {
             self.slot.fail(&self.run, &reason);
@@ -216,7 +227,7 @@ impl Writer {
             // Named first: after a kill in between, the next start serves the complete new one.
             slot.generations
                 .serve(number)
-                .map_err(|source| ProjectionError::Checkpoint { path: slot.generations.path(number), source })?;
+                .map_err(|source| ProjectionError::Register { projection: slot.projection.name(), source })?;
             generation.serve();
             Ok(())
         })?;
@@ -251,6 +262,9 @@ impl Writer {
         loop {
             let Err(error) = work(self.generation.as_mut()) else { return Ok(()) };
             let problem = explain(&error);
+            if error.is_behind() {
+                return Err(Stop::Behind(problem));
+            }
             if !error.is_transient() {
                 return Err(Stop::Failed(problem));
             }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cairn_domain::kind::Kind;
 use cairn_domain::truth::Truth;
 use cairn_event_store::Position;
-use cairn_projector::{Phase, Projection, ProjectorError, State};
+use cairn_projector::{Phase, Place, Projection, ProjectorError, State};
 use cairn_read_model::memories::ListQuery;
 
 use crate::brain;
@@ -36,7 +36,7 @@ async fn events_folded_in_before_change_nothing() {
     brain::write(&mut stage.log, 30, 10, 5).await;
     for model in models() {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut generation = model.open(folder.path()).expect("opens");
+        let mut generation = model.open(&Place { folder: folder.path().to_owned(), number: 1 }).expect("opens");
         let half = Position(stage.log.head().0 / 2);
         fill(&stage.log, &model, generation.as_mut(), 50, half, 1 << 20).await;
         let mut fold = cairn_projector::fold::Fold::new(stage.log.store.clone(), 1 << 20, model.entries());
@@ -62,10 +62,10 @@ async fn a_generation_left_in_the_middle_is_gone_on_with() {
         let head = stage.log.head();
         for share in [3, 2, 1] {
             // Dropped without a word, as a kill would.
-            let mut generation = model.open(folder.path()).expect("opens");
+            let mut generation = model.open(&Place { folder: folder.path().to_owned(), number: 1 }).expect("opens");
             fill(&stage.log, &model, generation.as_mut(), 17, Position(head.0 / share), 1 << 20).await;
         }
-        let generation = model.open(folder.path()).expect("opens");
+        let generation = model.open(&Place { folder: folder.path().to_owned(), number: 1 }).expect("opens");
         assert_eq!(generation.checkpoint(), head.0);
         let digest = (generation.digester())().expect("digests").1;
         assert_eq!(digest, digest_of(&stage.log, &model, 1_000, 1 << 20).await);

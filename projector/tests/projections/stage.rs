@@ -7,7 +7,7 @@ use std::time::Duration;
 use cairn_domain::id::MemoryId;
 use cairn_event_store::{Direction, Filter, MemoryStore, Position, SharedStore, SqliteStore};
 use cairn_projector::fold::Fold;
-use cairn_projector::{Generation, Projection, Projector, SqliteProjection};
+use cairn_projector::{Generation, Place, Projection, Projector, SqliteProjection};
 use cairn_read_model::memories::{Found, MemoryView};
 use cairn_read_model::{Memories, Timeline};
 use tempfile::TempDir;
@@ -115,7 +115,7 @@ pub async fn fill(
 /// The digest of a fold of the whole log into a new folder, in batches of one size.
 pub async fn digest_of(log: &Log, projection: &SqliteProjection, size: usize, budget: usize) -> String {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut generation = projection.open(folder.path()).expect("opens");
+    let mut generation = projection.open(&Place { folder: folder.path().to_owned(), number: 1 }).expect("opens");
     fill(log, projection, generation.as_mut(), size, log.head(), budget).await;
     (generation.digester())().expect("digests").1
 }
