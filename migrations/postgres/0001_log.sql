@@ -77,32 +77,12 @@ CREATE TABLE cairn.keyrings (
     mended_to bigint NOT NULL DEFAULT 0
 );
 
--- What clients show to be let in, as hashes.
-CREATE TABLE cairn.tokens (
-    brain uuid NOT NULL,
-    id uuid NOT NULL,
-    -- The token without its secret: JSON.
-    content text NOT NULL,
-    PRIMARY KEY (brain, id)
-);
-
--- Which process runs something that only one may run. A lease that has run out is anybody's.
-CREATE TABLE cairn.leases (
-    brain uuid NOT NULL,
-    name text COLLATE "C" NOT NULL,
-    holder uuid NOT NULL,
-    -- Grows with every new holder: what an earlier one still writes is told by it.
-    fence bigint NOT NULL,
-    until timestamptz NOT NULL,
-    PRIMARY KEY (brain, name)
-);
-
 DO $$
 DECLARE
     name text;
 BEGIN
     FOREACH name IN ARRAY ARRAY[
-        'logs', 'events', 'tracking', 'snapshots', 'checkpoints', 'key_slots', 'keyrings', 'tokens', 'leases'
+        'logs', 'events', 'tracking', 'snapshots', 'checkpoints', 'key_slots', 'keyrings'
     ] LOOP
         EXECUTE format('ALTER TABLE cairn.%I ENABLE ROW LEVEL SECURITY', name);
         EXECUTE format('ALTER TABLE cairn.%I FORCE ROW LEVEL SECURITY', name);

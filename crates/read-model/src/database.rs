@@ -4,8 +4,9 @@
 //! whenever the process was killed. Commits do not wait for the disk (`synchronous=NORMAL` in WAL mode): after a
 //! power cut the file is an older fold, and what it lacks is folded again.
 
-mod digest;
+pub(crate) mod digest;
 mod housekeeper;
+mod sink;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -14,8 +15,11 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use crate::change::Batch;
+use crate::postgres;
+use crate::table::Sink;
 pub use digest::digest;
 use housekeeper::Housekeeper;
+use sink::SqliteSink;
 
 /// The file's name in the folder of its generation.
 pub const FILE_NAME: &str = "model.db";
@@ -41,22 +45,31 @@ pub struct Model {
     pub version: u32,
     /// Whether the fold needs the events one by one ([`Batch::entries`]).
     pub entries: bool,
-    /// Creates the tables.
-    pub tables: &'static str,
-    /// Creates, where they are missing, the indexes that only queries need.
-    pub indexes: &'static str,
+    /// How SQLite creates it.
+    pub(crate) sqlite: Definition,
+    /// How PostgreSQL creates it.
+    pub(crate) postgres: Definition,
     /// Writes what a batch changed; events at or below the given position were written before.
-    pub apply: fn(&Connection, u64, &Batch) -> rusqlite::Result<()>,
+    pub(crate) fold: fn(&mut dyn Sink, u64, &Batch),
+}
+
+/// What a model is created with in one of the databases.
+#[derive(Debug)]
+pub(crate) struct Definition {
+    /// Creates the tables.
+    pub(crate) tables: &'static str,
+    /// Creates, where they are missing, the indexes that only queries need.
+    pub(crate) indexes: &'static str,
 }
 
 /// Why a generation could not be opened or written.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    /// The file was written by another version of the model. It must be built anew.
-    #[error("{path} is of version {found} of the read model `{model}`, this program needs {expected}")]
+    /// It was written by another version of the model. It must be built anew.
+    #[error("{place} is of version {found} of the read model `{model}`, this program needs {expected}")]
     OtherVersion {
-        /// The file.
-        path: PathBuf,
+        /// The file or the schema.
+        place: String,
         /// The model.
         model: &'static str,
         /// The version found.
@@ -88,6 +101,33 @@ pub enum ModelError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The generation has no schema, or not all of it. It must be built anew.
+    #[error("there is no generation in the schema {schema}")]
+    Missing {
+        /// The schema.
+        schema: String,
+    },
+    /// PostgreSQL could not do it.
+    #[error("the schema {schema} could not be read or written")]
+    Postgres {
+        /// The schema.
+        schema: String,
+        /// What the server said.
+        source: sqlx::Error,
+    },
+    /// The rows stand at an earlier position than this program has written: the server lost commits that were not on
+    /// its disk yet. The log must be folded again from there, on a generation opened anew.
+    #[error(
+        "the schema {schema} stands at position {found}, where {expected} was written; fold it again from there"
+    )]
+    Behind {
+        /// The schema.
+        schema: String,
+        /// The position that was written.
+        expected: u64,
+        /// The one that was found.
+        found: u64,
+    },
 }
 
 impl ModelError {
@@ -106,13 +146,14 @@ impl ModelError {
                         | ErrorCode::OutOfMemory
                 )
             ),
-            Self::OtherVersion { .. } | Self::Corrupt { .. } => false,
+            Self::Postgres { source, .. } => postgres::is_transient(source),
+            Self::OtherVersion { .. } | Self::Corrupt { .. } | Self::Missing { .. } | Self::Behind { .. } => false,
         }
     }
 
     /// Whether the generation is of no more use and another one must be built.
     pub fn is_unusable(&self) -> bool {
-        matches!(self, Self::OtherVersion { .. } | Self::Corrupt { .. })
+        matches!(self, Self::OtherVersion { .. } | Self::Corrupt { .. } | Self::Missing { .. })
     }
 
     fn sqlite(path: &Path, source: rusqlite::Error) -> Self {
@@ -154,7 +195,7 @@ impl Database {
             create(&connection, model).map_err(failed)?;
         } else if version != model.version {
             return Err(ModelError::OtherVersion {
-                path,
+                place: path.display().to_string(),
                 model: model.name,
                 found: version,
                 expected: model.version,
@@ -193,7 +234,9 @@ impl Database {
 
     fn write(&mut self, batch: &Batch) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        (self.model.apply)(&transaction, self.checkpoint, batch)?;
+        let mut sink = SqliteSink::new(&transaction);
+        (self.model.fold)(&mut sink, self.checkpoint, batch);
+        sink.finish()?;
         transaction.prepare_cached("UPDATE meta SET checkpoint = ?1")?.execute([batch.position.cast_signed()])?;
         transaction.commit()
     }
@@ -218,7 +261,7 @@ impl Database {
 
     fn index(&self) -> rusqlite::Result<()> {
         let connection = &self.connection;
-        connection.execute_batch(&format!("BEGIN; {} COMMIT;", self.model.indexes))?;
+        connection.execute_batch(&format!("BEGIN; {} COMMIT;", self.model.sqlite.indexes))?;
         truncate(connection)?;
         connection.pragma_update(None, "cache_size", -SERVE_CACHE_KIB)?;
         // From now on the housekeeper copies the write-ahead log back, on a thread that nobody waits for.
@@ -262,12 +305,12 @@ fn create(connection: &Connection, model: &Model) -> rusqlite::Result<()> {
          {}
          PRAGMA user_version = {};
          COMMIT;",
-        model.tables, model.version
+        model.sqlite.tables, model.version
     ))
 }
 
 /// The position that the rows of an open file stand at.
-pub(crate) fn checkpoint(connection: &Connection) -> rusqlite::Result<u64> {
+fn checkpoint(connection: &Connection) -> rusqlite::Result<u64> {
     let position: Option<i64> =
         connection.query_row("SELECT checkpoint FROM meta", [], |row| row.get(0)).optional()?;
     Ok(position.map_or(0, i64::cast_unsigned))

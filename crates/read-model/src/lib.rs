@@ -1,7 +1,8 @@
-//! The read models: for each, its writes and its queries together, on SQLite.
+//! The read models: for each, its writes and its queries together, on SQLite and on PostgreSQL.
 //!
-//! A read model is a fold over the log that can be thrown away and made again. Each lives in a file of its own
-//! ([`database`]), which holds its rows and the position they stand at, always changed in one transaction.
+//! A read model is a fold over the log that can be thrown away and made again. Each generation lives in a file of its own
+//! ([`database`]) or in a schema of its own ([`postgres`]), which holds its rows and the position they stand at, always
+//! changed in one transaction. The fold is written once, for a sink that takes its rows; so is each query.
 //! [`memories`] is what most readers ask; [`timeline`] is what happened, event by event. [`change`] is what
 //! both are fed with. The projector decides what to write and when; queries go to a reader
 //! ([`Memories`], [`Timeline`]) that answers from whichever generation serves.
@@ -13,9 +14,12 @@ pub mod database;
 pub mod memories;
 pub mod page;
 mod pool;
-mod row;
+pub mod postgres;
 mod select;
+mod sql;
+mod table;
 pub mod timeline;
+mod tombstone;
 
 pub use database::{Database, Model, ModelError};
 pub use memories::Memories;

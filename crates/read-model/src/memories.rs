@@ -1,23 +1,28 @@
 //! Memories as they stand: fields with provenance, tags, links, suggestions, conflicts, files, and who may act.
 
 mod list;
+mod tables;
 mod typed;
 mod view;
 mod write;
 
+use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use cairn_domain::field::{FieldName, FieldRole};
 use cairn_domain::id::{EventId, MemoryId, PrincipalId};
 use cairn_domain::kind::Kind;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use cairn_domain::value::Value;
 use uuid::Uuid;
 
-use crate::database::Model;
+use crate::database::{Definition, Model};
 use crate::page::QueryError;
 use crate::pool::Switch;
-use crate::row::{event_id, memory_id, number, parsed, principal_id, time, truth, uuid, value};
+use crate::postgres::Server;
+use crate::sql::{Answer, Connection, Row, rows};
+use crate::table::Cell;
 
 pub use list::{
     DailyFilter, Direction, EventFilter, ListQuery, MemoryFilter, PersonFilter, PlaceFilter, ProjectFilter, Sort,
@@ -34,9 +39,15 @@ pub static MODEL: Model = Model {
     name: "memories",
     version: 1,
     entries: false,
-    tables: include_str!("../../../migrations/sqlite/read-model/memories.sql"),
-    indexes: include_str!("../../../migrations/sqlite/read-model/memories.indexes.sql"),
-    apply: write::apply,
+    sqlite: Definition {
+        tables: include_str!("../../../migrations/sqlite/read-model/memories.sql"),
+        indexes: include_str!("../../../migrations/sqlite/read-model/memories.indexes.sql"),
+    },
+    postgres: Definition {
+        tables: include_str!("../../../migrations/postgres/read-model/memories.sql"),
+        indexes: include_str!("../../../migrations/postgres/read-model/memories.indexes.sql"),
+    },
+    fold: write::fold,
 };
 
 /// The most links, and the most backlinks, that [`Memories::get`] lists; [`Memories::backlinks`] pages through all.
@@ -48,6 +59,9 @@ pub const MAX_TAGS: usize = 10_000;
 const SUMMARY: &str = "m.id, m.kind, m.title, m.excerpt, m.archived, m.about_at, m.created_at, m.created_by, \
      m.created_origin, m.created_truth, m.updated_at, m.revision, m.position, m.truth, m.origin, m.source_event, \
      m.suggestions, m.conflicts";
+
+/// How many memories one query completes.
+const COMPLETED_AT_ONCE: usize = 128;
 
 /// Answers questions about memories. Cheap to clone; every method blocks.
 #[derive(Debug, Clone)]
@@ -62,7 +76,13 @@ impl Default for Memories {
 }
 
 impl Memories {
-    /// Answers from this generation from now on.
+    /// Answers from PostgreSQL, from whichever generation the database says serves. Every method then blocks on the
+    /// server's runtime, so it must not be called from within asynchronous code.
+    pub fn postgres(server: Server) -> Self {
+        Self { switch: Arc::new(Switch::on_server(&MODEL, server)) }
+    }
+
+    /// Answers from this generation from now on. On PostgreSQL it does nothing: there the database says which one.
     pub fn serve(&self, folder: &Path) {
         self.switch.serve(folder);
     }
@@ -80,8 +100,8 @@ impl Memories {
         self.switch.position()
     }
 
-    fn read<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, QueryError> {
-        self.switch.read(|connection| query(connection).map_err(|source| self.switch.failed(source)))
+    fn read<T>(&self, query: impl Fn(&mut Connection<'_>) -> Answer<T>) -> Result<T, QueryError> {
+        self.switch.read(query)
     }
 
     /// Everything about one memory.
@@ -93,12 +113,10 @@ impl Memories {
             if let Some(view) = view(connection, memory)? {
                 return Ok(Found::Memory(Box::new(view)));
             }
-            let erased = connection
-                .prepare_cached("SELECT at, position FROM tombstones WHERE memory = ?1")?
-                .query_row([memory.uuid().as_bytes()], |row| {
-                    Ok(Found::Erased { at: time(row, 0)?, position: number(row, 1)? })
-                })
-                .optional()?;
+            let sql = "SELECT at, position FROM tombstones WHERE memory = ?1";
+            let erased = connection.first(sql, &[memory.uuid().into()], |row| {
+                Ok(Found::Erased { at: row.time(0)?, position: row.number(1)? })
+            })?;
             Ok(erased.unwrap_or(Found::Nothing))
         })
     }
@@ -109,8 +127,15 @@ impl Memories {
     /// See [`QueryError`].
     pub fn summaries(&self, memories: &[MemoryId]) -> Result<Vec<MemorySummary>, QueryError> {
         self.read(|connection| {
-            let found = memories.iter().map(|memory| one_summary(connection, *memory));
-            found.filter_map(Result::transpose).collect()
+            let mut found = HashMap::new();
+            for some in memories.chunks(COMPLETED_AT_ONCE) {
+                let sql = format!("SELECT {SUMMARY} FROM memories m WHERE m.id IN ({})", marks(some.len()));
+                let summaries = connection.query(&sql, &cells(some), summary)?;
+                found.extend(summaries.into_iter().map(|summary| (summary.id, summary)));
+            }
+            let mut summaries: Vec<_> = memories.iter().filter_map(|id| found.get(id).cloned()).collect();
+            complete(connection, &mut summaries)?;
+            Ok(summaries)
         })
     }
 
@@ -128,16 +153,14 @@ impl Memories {
     /// See [`QueryError`].
     pub fn tags(&self, prefix: &str) -> Result<Vec<TagCount>, QueryError> {
         let prefix = prefix.trim().trim_start_matches('#').to_lowercase();
+        let end = format!("{prefix}\u{10ffff}");
         self.read(|connection| {
-            connection
-                .prepare_cached(
-                    "SELECT tag, count(*) AS memories FROM tags WHERE tag >= ?1 AND tag < ?1 || char(0x10ffff)
-                     GROUP BY tag ORDER BY memories DESC, tag LIMIT ?2",
-                )?
-                .query_map(params![prefix, MAX_TAGS.cast_signed()], |row| {
-                    Ok(TagCount { tag: row.get(0)?, memories: number(row, 1)? })
-                })?
-                .collect()
+            connection.query(
+                "SELECT tag, count(*) AS memories FROM tags WHERE tag >= ?1 AND tag < ?2
+                 GROUP BY tag ORDER BY memories DESC, tag LIMIT ?3",
+                &[Cell::Text(&prefix), Cell::Text(&end), rows(MAX_TAGS)],
+                |row| Ok(TagCount { tag: row.text(0)?, memories: row.number(1)? }),
+            )
         })
     }
 
@@ -146,12 +169,8 @@ impl Memories {
     /// # Errors
     /// See [`QueryError`].
     pub fn suggestion(&self, event: EventId) -> Result<Option<SuggestionRow>, QueryError> {
-        self.read(|connection| {
-            connection
-                .prepare_cached(&format!("SELECT {SUGGESTION} FROM suggestions WHERE event = ?1"))?
-                .query_row([event.uuid().as_bytes()], suggestion)
-                .optional()
-        })
+        let sql = format!("SELECT {SUGGESTION} FROM suggestions WHERE event = ?1");
+        self.read(|connection| connection.first(&sql, &[event.uuid().into()], suggestion))
     }
 
     /// Every field in conflict, of one memory or of all; at most `limit` fields.
@@ -159,10 +178,7 @@ impl Memories {
     /// # Errors
     /// See [`QueryError`].
     pub fn conflicts(&self, memory: Option<MemoryId>, limit: usize) -> Result<Vec<ConflictRow>, QueryError> {
-        self.read(|connection| match memory {
-            Some(memory) => conflicts(connection, "WHERE memory = ?1", params![memory.uuid().as_bytes()], limit),
-            None => conflicts(connection, "", params![], limit),
-        })
+        self.read(|connection| conflicts(connection, memory, limit))
     }
 
     /// The files of a vault with the memories they became, by path and part.
@@ -170,12 +186,8 @@ impl Memories {
     /// # Errors
     /// See [`QueryError`].
     pub fn files(&self, vault: Uuid) -> Result<Vec<FileRow>, QueryError> {
-        self.read(|connection| {
-            connection
-                .prepare_cached(&format!("SELECT {FILE} FROM files WHERE vault = ?1 ORDER BY path, part, memory"))?
-                .query_map([vault.as_bytes()], file)?
-                .collect()
-        })
+        let sql = format!("SELECT {FILE} FROM files WHERE vault = ?1 ORDER BY path, part, memory");
+        self.read(|connection| connection.query(&sql, &[vault.into()], file))
     }
 
     /// Everybody who may act or might, the earliest first.
@@ -183,12 +195,8 @@ impl Memories {
     /// # Errors
     /// See [`QueryError`].
     pub fn principals(&self) -> Result<Vec<PrincipalRow>, QueryError> {
-        self.read(|connection| {
-            connection
-                .prepare_cached(&format!("SELECT {PRINCIPAL} FROM principals ORDER BY registered_at, id"))?
-                .query_map([], principal)?
-                .collect()
-        })
+        let sql = format!("SELECT {PRINCIPAL} FROM principals ORDER BY registered_at, id");
+        self.read(|connection| connection.query(&sql, &[], principal))
     }
 
     /// One of them.
@@ -196,12 +204,8 @@ impl Memories {
     /// # Errors
     /// See [`QueryError`].
     pub fn principal(&self, id: PrincipalId) -> Result<Option<PrincipalRow>, QueryError> {
-        self.read(|connection| {
-            connection
-                .prepare_cached(&format!("SELECT {PRINCIPAL} FROM principals WHERE id = ?1"))?
-                .query_row([id.uuid().as_bytes()], principal)
-                .optional()
-        })
+        let sql = format!("SELECT {PRINCIPAL} FROM principals WHERE id = ?1");
+        self.read(|connection| connection.first(&sql, &[id.uuid().into()], principal))
     }
 
     /// How much there is.
@@ -211,21 +215,20 @@ impl Memories {
     pub fn stats(&self) -> Result<Stats, QueryError> {
         self.read(|connection| {
             let mut stats = Stats::default();
-            let mut statement = connection.prepare_cached(
-                "SELECT kind, truth, archived, count(*), sum(suggestions), sum(conflicts) FROM memories
-                 GROUP BY kind, truth, archived",
-            )?;
-            let mut rows = statement.query([])?;
-            while let Some(row) = rows.next()? {
-                let count = number(row, 3)?;
+            // PostgreSQL's sums are of a wider type than what they add up.
+            let sql = "SELECT kind, truth, archived, count(*), CAST(sum(suggestions) AS BIGINT),
+                       CAST(sum(conflicts) AS BIGINT) FROM memories GROUP BY kind, truth, archived";
+            connection.visit(sql, &[], |row| {
+                let count = row.number(3)?;
                 stats.memories += count;
-                stats.archived += if row.get(2)? { count } else { 0 };
-                *stats.by_kind.entry(parsed(row, 0)?).or_default() += count;
-                *stats.by_truth.entry(truth(row, 1)?).or_default() += count;
-                stats.suggestions += number(row, 4)?;
-                stats.conflicts += number(row, 5)?;
-            }
-            let count = |sql: &str| connection.prepare_cached(sql)?.query_row([], |row| number(row, 0));
+                stats.archived += if row.flag(2)? { count } else { 0 };
+                *stats.by_kind.entry(row.parsed(0)?).or_default() += count;
+                *stats.by_truth.entry(row.truth(1)?).or_default() += count;
+                stats.suggestions += row.number(4)?;
+                stats.conflicts += row.number(5)?;
+                Ok(ControlFlow::Continue(()))
+            })?;
+            let mut count = |sql| connection.first(sql, &[], |row| row.number(0)).map(Option::unwrap_or_default);
             stats.erased = count("SELECT count(*) FROM tombstones")?;
             stats.links = count("SELECT count(*) FROM links")?;
             stats.tags = count("SELECT count(DISTINCT tag) FROM tags")?;
@@ -234,63 +237,103 @@ impl Memories {
     }
 }
 
-fn summary(row: &Row<'_>) -> rusqlite::Result<MemorySummary> {
+/// As many question marks as a query for so many memories gets. There are few different numbers of them, so that few
+/// different statements are prepared; [`cells`] fills them.
+fn marks(memories: usize) -> String {
+    vec!["?"; memories.next_power_of_two()].join(", ")
+}
+
+/// The ids, the last one as often as it takes to fill the [`marks`].
+fn cells(memories: &[MemoryId]) -> Vec<Cell<'static>> {
+    let ids = memories.iter().chain(memories.last().into_iter().cycle());
+    ids.take(memories.len().next_power_of_two()).map(|id| id.uuid().into()).collect()
+}
+
+fn summary(row: &Row<'_>) -> Answer<MemorySummary> {
     Ok(MemorySummary {
-        id: memory_id(row, 0)?,
-        kind: parsed(row, 1)?,
-        title: row.get(2)?,
-        excerpt: row.get(3)?,
+        id: row.memory_id(0)?,
+        kind: row.parsed(1)?,
+        title: row.text(2)?,
+        excerpt: row.text(3)?,
         body: None,
-        archived: row.get(4)?,
-        about_at: row.get::<_, Option<i64>>(5)?.map(crate::row::from_millis),
+        archived: row.flag(4)?,
+        about_at: row.maybe_time(5)?,
         tags: Vec::new(),
-        fields: std::collections::BTreeMap::new(),
-        created_at: time(row, 6)?,
-        created_by: principal_id(row, 7)?,
-        created_origin: parsed(row, 8)?,
-        created_truth: truth(row, 9)?,
-        updated_at: time(row, 10)?,
-        revision: number(row, 11)?,
-        position: number(row, 12)?,
-        truth: truth(row, 13)?,
-        origin: parsed(row, 14)?,
-        source_event: event_id(row, 15)?,
-        suggestions: number(row, 16)?,
-        conflicts: number(row, 17)?,
+        fields: BTreeMap::new(),
+        created_at: row.time(6)?,
+        created_by: row.principal_id(7)?,
+        created_origin: row.parsed(8)?,
+        created_truth: row.truth(9)?,
+        updated_at: row.time(10)?,
+        revision: row.number(11)?,
+        position: row.number(12)?,
+        truth: row.truth(13)?,
+        origin: row.parsed(14)?,
+        source_event: row.event_id(15)?,
+        suggestions: row.number(16)?,
+        conflicts: row.number(17)?,
     })
 }
 
-fn bare_summary(connection: &Connection, memory: MemoryId) -> rusqlite::Result<Option<MemorySummary>> {
-    connection
-        .prepare_cached(&format!("SELECT {SUMMARY} FROM memories m WHERE m.id = ?1"))?
-        .query_row([memory.uuid().as_bytes()], summary)
-        .optional()
-}
-
-fn one_summary(connection: &Connection, memory: MemoryId) -> rusqlite::Result<Option<MemorySummary>> {
-    let Some(mut summary) = bare_summary(connection, memory)? else { return Ok(None) };
-    complete(connection, &mut summary)?;
-    Ok(Some(summary))
-}
-
-/// Adds tags and fields to a summary.
-fn complete(connection: &Connection, summary: &mut MemorySummary) -> rusqlite::Result<()> {
-    let id = summary.id.uuid().into_bytes();
-    summary.tags = connection
-        .prepare_cached("SELECT tag FROM tags WHERE memory = ?1 ORDER BY tag")?
-        .query_map([id], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
-    let mut statement = connection.prepare_cached(
-        "SELECT field, value FROM fields
-         WHERE memory = ?1 AND field NOT IN ('title', 'body', 'kind', 'archived')",
-    )?;
-    let mut rows = statement.query([id])?;
-    while let Some(row) = rows.next()? {
-        if let Some(value) = value(row, 1)? {
-            summary.fields.insert(parsed(row, 0)?, value);
+/// Adds tags and fields to summaries.
+fn complete(connection: &mut Connection<'_>, summaries: &mut [MemorySummary]) -> Answer<()> {
+    for some in summaries.chunks_mut(COMPLETED_AT_ONCE) {
+        let ids: Vec<_> = some.iter().map(|summary| summary.id).collect();
+        let tags = tags(connection, &ids)?;
+        let fields = attributes(connection, &ids)?;
+        for summary in some {
+            // The same memory may be asked for twice.
+            summary.tags = tags.get(&summary.id).cloned().unwrap_or_default();
+            summary.fields = fields.get(&summary.id).cloned().unwrap_or_default();
+            add_defaults(summary);
         }
     }
-    add_defaults(summary);
+    Ok(())
+}
+
+/// The tags of each memory.
+fn tags(connection: &mut Connection<'_>, memories: &[MemoryId]) -> Answer<HashMap<MemoryId, Vec<String>>> {
+    let marks = marks(memories.len());
+    let sql = format!("SELECT memory, tag FROM tags WHERE memory IN ({marks}) ORDER BY memory, tag");
+    let mut tags: HashMap<_, Vec<_>> = HashMap::new();
+    connection.visit(&sql, &cells(memories), |row| {
+        tags.entry(row.memory_id(0)?).or_default().push(row.text(1)?);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(tags)
+}
+
+/// The fields of each memory that have no place of their own in a summary.
+fn attributes(
+    connection: &mut Connection<'_>,
+    memories: &[MemoryId],
+) -> Answer<HashMap<MemoryId, BTreeMap<FieldName, Value>>> {
+    let sql = format!(
+        "SELECT memory, field, value FROM fields
+         WHERE memory IN ({}) AND field NOT IN ('title', 'body', 'kind', 'archived')",
+        marks(memories.len())
+    );
+    let mut fields: HashMap<_, BTreeMap<_, _>> = HashMap::new();
+    connection.visit(&sql, &cells(memories), |row| {
+        if let Some(value) = row.value(2)? {
+            fields.entry(row.memory_id(0)?).or_default().insert(row.parsed(1)?, value);
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(fields)
+}
+
+/// Adds their texts to summaries.
+fn add_bodies(connection: &mut Connection<'_>, summaries: &mut [MemorySummary]) -> Answer<()> {
+    for some in summaries.chunks_mut(COMPLETED_AT_ONCE) {
+        let ids: Vec<_> = some.iter().map(|summary| summary.id).collect();
+        let sql = format!("SELECT memory, text FROM bodies WHERE memory IN ({})", marks(ids.len()));
+        let texts = connection.query(&sql, &cells(&ids), |row| Ok((row.memory_id(0)?, row.text(1)?)))?;
+        let mut texts: HashMap<_, _> = texts.into_iter().collect();
+        for summary in some {
+            summary.body = Some(texts.remove(&summary.id).unwrap_or_default());
+        }
+    }
     Ok(())
 }
 
@@ -304,10 +347,12 @@ fn add_defaults(summary: &mut MemorySummary) {
     }
 }
 
-fn view(connection: &Connection, memory: MemoryId) -> rusqlite::Result<Option<MemoryView>> {
-    let Some(mut summary) = bare_summary(connection, memory)? else { return Ok(None) };
-    let id = memory.uuid().into_bytes();
-    summary.body = Some(body(connection, memory)?);
+fn view(connection: &mut Connection<'_>, memory: MemoryId) -> Answer<Option<MemoryView>> {
+    let id = [memory.uuid().into()];
+    let sql = format!("SELECT {SUMMARY} FROM memories m WHERE m.id = ?1");
+    let Some(mut summary) = connection.first(&sql, &id, summary)? else { return Ok(None) };
+    let body = connection.first("SELECT text FROM bodies WHERE memory = ?1", &id, |row| row.text(0))?;
+    summary.body = Some(body.unwrap_or_default());
     let provenance = fields(connection, memory)?;
     for row in &provenance {
         if let (FieldRole::Attribute(_), Some(value)) = (row.field.role(), &row.value) {
@@ -315,21 +360,17 @@ fn view(connection: &Connection, memory: MemoryId) -> rusqlite::Result<Option<Me
         }
     }
     add_defaults(&mut summary);
-    let tag_claims: Vec<TagRow> = connection
-        .prepare_cached("SELECT tag, truth, event FROM tags WHERE memory = ?1 ORDER BY tag")?
-        .query_map([id], |row| Ok(TagRow { tag: row.get(0)?, truth: truth(row, 1)?, event: event_id(row, 2)? }))?
-        .collect::<rusqlite::Result<_>>()?;
+    let sql = "SELECT tag, truth, event FROM tags WHERE memory = ?1 ORDER BY tag";
+    let tag_claims = connection
+        .query(sql, &id, |row| Ok(TagRow { tag: row.text(0)?, truth: row.truth(1)?, event: row.event_id(2)? }))?;
     summary.tags = tag_claims.iter().map(|row| row.tag.clone()).collect();
     // Most memories have neither, and their summary says so.
     let waiting = if summary.suggestions == 0 { Vec::new() } else { waiting(connection, memory)? };
     let disputed = match summary.conflicts {
         0 => Vec::new(),
-        _ => conflicts(connection, "WHERE memory = ?1", params![id], usize::MAX)?,
+        _ => conflicts(connection, Some(memory), usize::MAX)?,
     };
-    let file = connection
-        .prepare_cached(&format!("SELECT {FILE} FROM files WHERE memory = ?1"))?
-        .query_row([id], file)
-        .optional()?;
+    let file = connection.first(&format!("SELECT {FILE} FROM files WHERE memory = ?1"), &id, file)?;
     Ok(Some(MemoryView {
         provenance,
         tag_claims,
@@ -342,45 +383,27 @@ fn view(connection: &Connection, memory: MemoryId) -> rusqlite::Result<Option<Me
     }))
 }
 
-fn body(connection: &Connection, memory: MemoryId) -> rusqlite::Result<String> {
-    connection
-        .prepare_cached("SELECT text FROM bodies WHERE memory = ?1")?
-        .query_row([memory.uuid().as_bytes()], |row| row.get(0))
-        .optional()
-        .map(Option::unwrap_or_default)
-}
-
-fn fields(connection: &Connection, memory: MemoryId) -> rusqlite::Result<Vec<FieldRow>> {
-    connection
-        .prepare_cached(
-            "SELECT field, value, truth, origin, principal, event, at, accepted, accepted_origin
-             FROM fields WHERE memory = ?1 ORDER BY field",
-        )?
-        .query_map([memory.uuid().as_bytes()], |row| {
-            let accepted = match row.get::<_, Option<[u8; 16]>>(7)? {
-                Some(event) => {
-                    Some(Accepted { event: EventId::new(Uuid::from_bytes(event)), origin: parsed(row, 8)? })
-                }
-                None => None,
-            };
-            Ok(FieldRow {
-                field: parsed(row, 0)?,
-                value: value(row, 1)?,
-                provenance: provenance(row, 2)?,
-                accepted,
-            })
-        })?
-        .collect()
+fn fields(connection: &mut Connection<'_>, memory: MemoryId) -> Answer<Vec<FieldRow>> {
+    let sql = "SELECT field, value, truth, origin, principal, event, at, accepted, accepted_origin
+               FROM fields WHERE memory = ?1 ORDER BY field";
+    connection.query(sql, &[memory.uuid().into()], |row| {
+        let accepted = match row.maybe_uuid(7)? {
+            Some(event) => Some(Accepted { event: EventId::new(event), origin: row.parsed(8)? }),
+            None => None,
+        };
+        let (field, value) = (row.parsed(0)?, row.value(1)?);
+        Ok(FieldRow { field, value, provenance: provenance(row, 2)?, accepted })
+    })
 }
 
 /// Reads truth, origin, principal, event and time, in this order.
-fn provenance(row: &Row<'_>, first: usize) -> rusqlite::Result<Provenance> {
+fn provenance(row: &Row<'_>, first: usize) -> Answer<Provenance> {
     Ok(Provenance {
-        truth: truth(row, first)?,
-        origin: parsed(row, first + 1)?,
-        principal: principal_id(row, first + 2)?,
-        event: event_id(row, first + 3)?,
-        at: time(row, first + 4)?,
+        truth: row.truth(first)?,
+        origin: row.parsed(first + 1)?,
+        principal: row.principal_id(first + 2)?,
+        event: row.event_id(first + 3)?,
+        at: row.time(first + 4)?,
     })
 }
 
@@ -391,7 +414,7 @@ enum Ends {
     To,
 }
 
-fn links(connection: &Connection, memory: MemoryId, ends: Ends, limit: usize) -> rusqlite::Result<Vec<LinkRow>> {
+fn links(connection: &mut Connection<'_>, memory: MemoryId, ends: Ends, limit: usize) -> Answer<Vec<LinkRow>> {
     let sql = match ends {
         Ends::From => {
             "SELECT l.relation, l.target, m.title, m.kind, l.truth, l.event
@@ -404,102 +427,90 @@ fn links(connection: &Connection, memory: MemoryId, ends: Ends, limit: usize) ->
              WHERE l.target = ?1 ORDER BY l.relation, l.source LIMIT ?2"
         }
     };
-    connection
-        .prepare_cached(sql)?
-        .query_map(params![memory.uuid().as_bytes(), limit.cast_signed()], link)?
-        .collect()
+    connection.query(sql, &[memory.uuid().into(), rows(limit)], link)
 }
 
-fn link(row: &Row<'_>) -> rusqlite::Result<LinkRow> {
-    let title: Option<String> = row.get(2)?;
+fn link(row: &Row<'_>) -> Answer<LinkRow> {
+    let title = row.maybe_text(2)?;
     Ok(LinkRow {
-        relation: row.get(0)?,
-        memory: memory_id(row, 1)?,
-        kind: if title.is_some() { Some(parsed::<Kind>(row, 3)?) } else { None },
+        relation: row.text(0)?,
+        memory: row.memory_id(1)?,
+        kind: if title.is_some() { Some(row.parsed::<Kind>(3)?) } else { None },
         title,
-        truth: truth(row, 4)?,
-        event: event_id(row, 5)?,
+        truth: row.truth(4)?,
+        event: row.event_id(5)?,
     })
 }
 
 /// The columns of a suggestion, in the order that [`suggestion`] reads them.
 const SUGGESTION: &str = "memory, field, value, diff, truth, origin, principal, event, at";
 
-fn suggestion(row: &Row<'_>) -> rusqlite::Result<SuggestionRow> {
+fn suggestion(row: &Row<'_>) -> Answer<SuggestionRow> {
     Ok(SuggestionRow {
-        memory: memory_id(row, 0)?,
-        field: parsed(row, 1)?,
-        value: value(row, 2)?,
-        diff: row.get(3)?,
+        memory: row.memory_id(0)?,
+        field: row.parsed(1)?,
+        value: row.value(2)?,
+        diff: row.maybe_text(3)?,
         provenance: provenance(row, 4)?,
     })
 }
 
-fn waiting(connection: &Connection, memory: MemoryId) -> rusqlite::Result<Vec<SuggestionRow>> {
-    connection
-        .prepare_cached(&format!("SELECT {SUGGESTION} FROM suggestions WHERE memory = ?1 ORDER BY at, event"))?
-        .query_map([memory.uuid().as_bytes()], suggestion)?
-        .collect()
+fn waiting(connection: &mut Connection<'_>, memory: MemoryId) -> Answer<Vec<SuggestionRow>> {
+    let sql = format!("SELECT {SUGGESTION} FROM suggestions WHERE memory = ?1 ORDER BY at, event");
+    connection.query(&sql, &[memory.uuid().into()], suggestion)
 }
 
-fn conflicts(
-    connection: &Connection,
-    condition: &str,
-    bound: &[&dyn rusqlite::ToSql],
-    limit: usize,
-) -> rusqlite::Result<Vec<ConflictRow>> {
-    let mut statement = connection.prepare_cached(&format!(
+fn conflicts(connection: &mut Connection<'_>, memory: Option<MemoryId>, limit: usize) -> Answer<Vec<ConflictRow>> {
+    let condition = if memory.is_some() { "WHERE memory = ?1" } else { "" };
+    let sql = format!(
         "SELECT memory, field, value, truth, origin, principal, event, at FROM conflicts {condition}
          ORDER BY memory, field, truth, at DESC, event DESC"
-    ))?;
-    let mut rows = statement.query(bound)?;
+    );
+    let bound: Vec<Cell<'_>> = memory.iter().map(|memory| memory.uuid().into()).collect();
     let mut conflicts: Vec<ConflictRow> = Vec::new();
-    while let Some(row) = rows.next()? {
-        let (memory, field): (MemoryId, FieldName) = (memory_id(row, 0)?, parsed(row, 1)?);
-        let value = value(row, 2)?.unwrap_or(cairn_domain::value::Value::Empty);
-        let side = ConflictSide { value, provenance: provenance(row, 3)? };
+    connection.visit(&sql, &bound, |row| {
+        let (memory, field): (MemoryId, FieldName) = (row.memory_id(0)?, row.parsed(1)?);
+        let side = ConflictSide { value: row.value(2)?.unwrap_or(Value::Empty), provenance: provenance(row, 3)? };
         let full = conflicts.len() == limit;
         match conflicts.last_mut().filter(|last| last.memory == memory && last.field == field) {
             Some(last) => last.sides.push(side),
-            None if full => break,
+            None if full => return Ok(ControlFlow::Break(())),
             None => conflicts.push(ConflictRow { memory, field, sides: vec![side] }),
         }
-    }
+        Ok(ControlFlow::Continue(()))
+    })?;
     Ok(conflicts)
 }
 
 /// The columns of a file, in the order that [`file`] reads them.
 const FILE: &str = "memory, vault, path, part, digest, unresolved, vanished";
 
-fn file(row: &Row<'_>) -> rusqlite::Result<FileRow> {
-    let unresolved: Option<cairn_domain::value::Value> = value(row, 5)?;
-    let unresolved = match unresolved {
-        Some(cairn_domain::value::Value::List(names)) => {
-            names.iter().filter_map(|name| name.as_text().map(str::to_owned)).collect()
-        }
+fn file(row: &Row<'_>) -> Answer<FileRow> {
+    let unresolved = match row.value(5)? {
+        Some(Value::List(names)) => names.iter().filter_map(|name| name.as_text().map(str::to_owned)).collect(),
         _ => Vec::new(),
     };
     Ok(FileRow {
-        memory: memory_id(row, 0)?,
-        vault: uuid(row, 1)?,
-        path: row.get(2)?,
-        part: row.get(3)?,
-        digest: row.get(4)?,
+        memory: row.memory_id(0)?,
+        vault: row.uuid(1)?,
+        path: row.text(2)?,
+        part: row.text(3)?,
+        digest: row.text(4)?,
         unresolved,
-        vanished: row.get(6)?,
+        vanished: row.flag(6)?,
     })
 }
 
 /// The columns of a principal, in the order that [`principal`] reads them.
 const PRINCIPAL: &str = "id, name, ceiling, origin, registered_at, revoked_at";
 
-fn principal(row: &Row<'_>) -> rusqlite::Result<PrincipalRow> {
+fn principal(row: &Row<'_>) -> Answer<PrincipalRow> {
     Ok(PrincipalRow {
-        id: principal_id(row, 0)?,
-        name: row.get(1)?,
-        ceiling: truth(row, 2)?,
-        origin: parsed(row, 3)?,
-        registered_at: time(row, 4)?,
-        revoked_at: row.get::<_, Option<i64>>(5)?.map(crate::row::from_millis),
+        id: row.principal_id(0)?,
+        name: row.text(1)?,
+        ceiling: row.truth(2)?,
+        origin: row.parsed(3)?,
+        registered_at: row.time(4)?,
+        revoked_at: row.maybe_time(5)?,
     })
 }

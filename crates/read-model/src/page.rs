@@ -59,6 +59,22 @@ pub enum QueryError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+    /// The server cannot be asked at the moment: it is gone, busy or going down. Trying again may help.
+    #[error("the read model `{model}` cannot be reached at the moment")]
+    Unavailable {
+        /// The model.
+        model: &'static str,
+        /// What went wrong.
+        source: sqlx::Error,
+    },
+    /// The server refused the query.
+    #[error("the read model `{model}` could not be read")]
+    Postgres {
+        /// The model.
+        model: &'static str,
+        /// What the server said.
+        source: sqlx::Error,
+    },
 }
 
 impl Cursor {

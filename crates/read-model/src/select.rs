@@ -1,13 +1,30 @@
 //! Builds a SELECT from the filters that were given. Values are always bound, never written into the text.
 
-use rusqlite::types::{ToSqlOutput, Value};
-use rusqlite::{Connection, Row, ToSql};
+use cairn_domain::truth::Truth;
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::sql::{Answer, Connection, Row};
+use crate::table::Cell;
+
+/// A value that a condition is bound to.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Param {
+    Id(Uuid),
+    Text(String),
+    Number(i64),
+    Truth(Truth),
+    Flag(bool),
+    /// Milliseconds since 1970.
+    Time(i64),
+    Real(f64),
+}
 
 /// A query that grows condition by condition.
 #[derive(Debug)]
 pub(crate) struct Select {
     text: String,
-    bound: Vec<Value>,
+    bound: Vec<Param>,
     conditions: usize,
 }
 
@@ -18,7 +35,7 @@ impl Select {
     }
 
     /// Adds a condition with its values, in the order of its question marks.
-    pub(crate) fn and<const N: usize>(&mut self, condition: &str, values: [Value; N]) {
+    pub(crate) fn and<const N: usize>(&mut self, condition: &str, values: [Param; N]) {
         self.text.push_str(if self.conditions == 0 { " WHERE " } else { " AND " });
         self.text.push_str(condition);
         self.bound.extend(values);
@@ -26,14 +43,14 @@ impl Select {
     }
 
     /// Adds a condition where there is a value for it.
-    pub(crate) fn and_if(&mut self, condition: &str, value: Option<impl Into<Value>>) {
+    pub(crate) fn and_if(&mut self, condition: &str, value: Option<impl Into<Param>>) {
         if let Some(value) = value {
             self.and(condition, [value.into()]);
         }
     }
 
     /// Adds that a column is one of some values. None at all add nothing.
-    pub(crate) fn and_in(&mut self, column: &str, values: Vec<Value>) {
+    pub(crate) fn and_in(&mut self, column: &str, values: Vec<Param>) {
         if values.is_empty() {
             return;
         }
@@ -46,29 +63,23 @@ impl Select {
     pub(crate) fn end(&mut self, text: &str, limit: usize) {
         self.text.push_str(text);
         self.text.push_str(" LIMIT ?");
-        self.bound.push(Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX)));
+        self.bound.push(Param::Number(i64::try_from(limit).unwrap_or(i64::MAX)));
     }
 
     /// Asks.
     pub(crate) fn rows<T>(
         &self,
-        connection: &Connection,
-        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-    ) -> rusqlite::Result<Vec<T>> {
-        let mut statement = connection.prepare_cached(&self.text)?;
-        statement.query_map(rusqlite::params_from_iter(self.bound.iter().map(Bound)), read)?.collect()
-    }
-
-    /// The conditions alone, for a query inside another one.
-    pub(crate) fn nested(self) -> (String, Vec<Value>) {
-        (self.text, self.bound)
+        connection: &mut Connection<'_>,
+        read: impl FnMut(&Row<'_>) -> Answer<T>,
+    ) -> Answer<Vec<T>> {
+        let bound: Vec<_> = self.bound.iter().map(Cell::from).collect();
+        connection.query(&self.text, &bound, read)
     }
 
     /// Adds that a column is among the answers of another query.
     pub(crate) fn and_among(&mut self, column: &str, inner: Select) {
-        let (text, bound) = inner.nested();
-        self.and(&format!("{column} IN ({text})"), []);
-        self.bound.extend(bound);
+        self.and(&format!("{column} IN ({})", inner.text), []);
+        self.bound.extend(inner.bound);
     }
 
     /// Whether it has conditions.
@@ -77,11 +88,58 @@ impl Select {
     }
 }
 
-/// Binds without copying.
-struct Bound<'a>(&'a Value);
+impl<'a> From<&'a Param> for Cell<'a> {
+    fn from(param: &'a Param) -> Self {
+        match param {
+            Param::Id(id) => Cell::Id(id.into_bytes()),
+            Param::Text(text) => Cell::Text(text),
+            Param::Number(number) => Cell::Number(*number),
+            Param::Truth(truth) => Cell::Truth(truth.level()),
+            Param::Flag(flag) => Cell::Flag(*flag),
+            Param::Time(millis) => Cell::Time(*millis),
+            Param::Real(number) => Cell::Real(*number),
+        }
+    }
+}
 
-impl ToSql for Bound<'_> {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::Borrowed(self.0.into()))
+impl From<Uuid> for Param {
+    fn from(id: Uuid) -> Self {
+        Self::Id(id)
+    }
+}
+
+impl From<String> for Param {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&str> for Param {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<Truth> for Param {
+    fn from(truth: Truth) -> Self {
+        Self::Truth(truth)
+    }
+}
+
+impl From<bool> for Param {
+    fn from(flag: bool) -> Self {
+        Self::Flag(flag)
+    }
+}
+
+impl From<DateTime<Utc>> for Param {
+    fn from(time: DateTime<Utc>) -> Self {
+        Self::Time(time.timestamp_millis())
+    }
+}
+
+impl From<f64> for Param {
+    fn from(number: f64) -> Self {
+        Self::Real(number)
     }
 }

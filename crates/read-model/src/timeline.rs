@@ -1,5 +1,6 @@
 //! What happened: one row for each event of a memory, in the order of the log.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,29 +10,57 @@ use cairn_domain::principal::Origin;
 use cairn_domain::truth::Truth;
 use cairn_domain::value::Value;
 use chrono::{DateTime, NaiveDate, Utc};
-use rusqlite::types::Value as Sql;
-use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::change::{Batch, Entry, EntryOutcome};
-use crate::database::Model;
+use crate::database::{Definition, Model};
 use crate::page::{Cursor, Paged, QueryError, page_size, paged};
 use crate::pool::Switch;
-use crate::row::{
-    event_id, from_millis, memory_id, number, parsed, principal_id, time, to_json, truth, uuid, value,
-};
-use crate::select::Select;
+use crate::postgres::Server;
+use crate::select::{Param, Select};
+use crate::sql::{Answer, Connection, Row, from_millis, to_json};
+use crate::table::{Cell, Presence, Scope, Shape, Sink, Table, id, number, text, time, truth};
+use crate::tombstone;
 
 /// The read model's tables and fold.
 pub static MODEL: Model = Model {
     name: "timeline",
     version: 1,
     entries: true,
-    tables: include_str!("../../../migrations/sqlite/read-model/timeline.sql"),
-    indexes: include_str!("../../../migrations/sqlite/read-model/timeline.indexes.sql"),
-    apply,
+    sqlite: Definition {
+        tables: include_str!("../../../migrations/sqlite/read-model/timeline.sql"),
+        indexes: include_str!("../../../migrations/sqlite/read-model/timeline.indexes.sql"),
+    },
+    postgres: Definition {
+        tables: include_str!("../../../migrations/postgres/read-model/timeline.sql"),
+        indexes: include_str!("../../../migrations/postgres/read-model/timeline.indexes.sql"),
+    },
+    fold,
 };
+
+static TIMELINE: Table = Table::new(Shape {
+    name: "timeline",
+    columns: &[
+        number("position"),
+        id("memory"),
+        number("revision"),
+        id("event"),
+        text("type"),
+        time("at"),
+        id("principal"),
+        truth("truth"),
+        text("origin"),
+        id("command"),
+        text("field"),
+        text("value"),
+        text("outcome"),
+        text("summary"),
+    ],
+    key: 1,
+    part: 1,
+    memory: 1,
+});
 
 /// The most days that [`Timeline::activity`] answers.
 pub const MAX_DAYS: usize = 3_660;
@@ -121,7 +150,13 @@ impl Default for Timeline {
 }
 
 impl Timeline {
-    /// Answers from this generation from now on.
+    /// Answers from PostgreSQL, from whichever generation the database says serves. Every method then blocks on the
+    /// server's runtime, so it must not be called from within asynchronous code.
+    pub fn postgres(server: Server) -> Self {
+        Self { switch: Arc::new(Switch::on_server(&MODEL, server)) }
+    }
+
+    /// Answers from this generation from now on. On PostgreSQL it does nothing: there the database says which one.
     pub fn serve(&self, folder: &Path) {
         self.switch.serve(folder);
     }
@@ -139,8 +174,8 @@ impl Timeline {
         self.switch.position()
     }
 
-    fn read<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, QueryError> {
-        self.switch.read(|connection| query(connection).map_err(|source| self.switch.failed(source)))
+    fn read<T>(&self, query: impl Fn(&mut Connection<'_>) -> Answer<T>) -> Result<T, QueryError> {
+        self.switch.read(query)
     }
 
     /// Looks back, the latest first. A memory's history is the timeline filtered by it.
@@ -159,7 +194,7 @@ impl Timeline {
         conditions(&mut select, filter);
         if let Some(cursor) = cursor {
             let position: i64 = cursor.place(NAME)?;
-            select.and("position < ?", [Sql::Integer(position)]);
+            select.and("position < ?", [Param::Number(position)]);
         }
         select.end(" ORDER BY position DESC", size + 1);
         let rows = self.read(|connection| select.rows(connection, row))?;
@@ -176,105 +211,100 @@ impl Timeline {
         before: Option<DateTime<Utc>>,
     ) -> Result<Vec<DayActivity>, QueryError> {
         const DAY: i64 = 86_400_000;
-        let mut select =
-            Select::new(&format!("SELECT at / {DAY} AS day, count(*), count(DISTINCT memory) FROM timeline"));
-        select.and_if("at >= ?", from.map(|time| time.timestamp_millis()));
-        select.and_if("at < ?", before.map(|time| time.timestamp_millis()));
-        select.end(" GROUP BY day ORDER BY day DESC", MAX_DAYS);
         self.read(|connection| {
+            let day = connection.day_of("at");
+            let text = format!("SELECT {day} AS day, count(*), count(DISTINCT memory) FROM timeline");
+            let mut select = Select::new(&text);
+            select.and_if("at >= ?", from);
+            select.and_if("at < ?", before);
+            select.end(" GROUP BY day ORDER BY day DESC", MAX_DAYS);
             select.rows(connection, |row| {
-                let day = from_millis(row.get::<_, i64>(0)?.saturating_mul(DAY)).date_naive();
-                Ok(DayActivity { day, events: number(row, 1)?, memories: number(row, 2)? })
+                let day = from_millis(row.signed(0)?.saturating_mul(DAY)).date_naive();
+                Ok(DayActivity { day, events: row.number(1)?, memories: row.number(2)? })
             })
         })
     }
 }
 
 fn conditions(select: &mut Select, filter: &TimelineFilter) {
-    let blob = |id: Uuid| Sql::Blob(id.as_bytes().to_vec());
-    select.and_if("memory = ?", filter.memory.map(|id| blob(id.uuid())));
+    select.and_if("memory = ?", filter.memory.map(|id| id.uuid()));
     // Where a memory is given its index is the best way; the plus keeps the principal's from being taken.
     let principal = if filter.memory.is_some() { "+principal = ?" } else { "principal = ?" };
-    select.and_if(principal, filter.principal.map(|id| blob(id.uuid())));
-    select.and_if("command = ?", filter.command.map(blob));
-    select.and_if("truth = ?", filter.truth.map(|truth| i64::from(truth.level())));
-    select.and_in("type", filter.event_types.iter().cloned().map(Sql::Text).collect());
+    select.and_if(principal, filter.principal.map(|id| id.uuid()));
+    select.and_if("command = ?", filter.command);
+    select.and_if("truth = ?", filter.truth);
+    select.and_in("type", filter.event_types.iter().map(|name| name.as_str().into()).collect());
     select.and_if("field = ?", filter.field.clone());
-    select.and_if("outcome = ?", filter.outcome.map(|outcome| outcome.name().to_owned()));
+    select.and_if("outcome = ?", filter.outcome.map(EntryOutcome::name));
     // The log's time never runs back, so a span of time is a span of positions.
     select.and_if(
-        "position >= (SELECT ifnull(min(position), 9223372036854775807) FROM timeline WHERE at >= ?)",
-        filter.from.map(|time| time.timestamp_millis()),
+        "position >= coalesce((SELECT position FROM timeline WHERE at >= ? ORDER BY at, position LIMIT 1),
+         9223372036854775807)",
+        filter.from,
     );
     select.and_if(
-        "position <= (SELECT ifnull(max(position), -1) FROM timeline WHERE at < ?)",
-        filter.before.map(|time| time.timestamp_millis()),
+        "position <= coalesce((SELECT position FROM timeline WHERE at < ? ORDER BY at DESC, position DESC LIMIT 1),
+         -1)",
+        filter.before,
     );
-    select.and_if("position > ?", filter.after_position.map(u64::cast_signed));
-    select.and_if("position <= ?", filter.until_position.map(u64::cast_signed));
+    select.and_if("position > ?", filter.after_position.map(|it| Param::Number(it.cast_signed())));
+    select.and_if("position <= ?", filter.until_position.map(|it| Param::Number(it.cast_signed())));
 }
 
 /// The columns of a row, in the order that [`row`] reads them.
 const COLUMNS: &str = "position, memory, event, type, at, principal, truth, origin, command, field, value, outcome, summary, revision";
 
-fn row(row: &Row<'_>) -> rusqlite::Result<TimelineRow> {
-    let has_field = row.get_ref(9)?.as_str_or_null()?.is_some();
-    let outcome = row.get_ref(11)?.as_str_or_null()?.and_then(EntryOutcome::named);
+fn row(row: &Row<'_>) -> Answer<TimelineRow> {
     Ok(TimelineRow {
-        position: number(row, 0)?,
-        memory: memory_id(row, 1)?,
-        event: event_id(row, 2)?,
-        event_type: row.get(3)?,
-        at: time(row, 4)?,
-        principal: principal_id(row, 5)?,
-        truth: truth(row, 6)?,
-        origin: parsed(row, 7)?,
-        command: uuid(row, 8)?,
-        field: if has_field { Some(parsed(row, 9)?) } else { None },
-        value: value(row, 10)?,
-        outcome,
-        summary: row.get(12)?,
-        revision: number(row, 13)?,
+        position: row.number(0)?,
+        memory: row.memory_id(1)?,
+        event: row.event_id(2)?,
+        event_type: row.text(3)?,
+        at: row.time(4)?,
+        principal: row.principal_id(5)?,
+        truth: row.truth(6)?,
+        origin: row.parsed(7)?,
+        command: row.uuid(8)?,
+        field: row.maybe_parsed(9)?,
+        value: row.value(10)?,
+        outcome: row.maybe_text(11)?.as_deref().and_then(EntryOutcome::named),
+        summary: row.text(12)?,
+        revision: row.number(13)?,
     })
 }
 
-fn apply(connection: &Connection, checkpoint: u64, batch: &Batch) -> rusqlite::Result<()> {
-    for entry in batch.entries.iter().filter(|entry| entry.position > checkpoint) {
-        insert(connection, entry)?;
+fn fold(sink: &mut dyn Sink, checkpoint: u64, batch: &Batch) {
+    let erased = batch.memories.iter().filter(|it| it.position > checkpoint && it.memory.is_erased());
+    let gone: HashSet<_> = erased.clone().map(|change| change.memory.id()).collect();
+    let entries = batch.entries.iter().filter(|entry| entry.position > checkpoint);
+    // What is erased at the end of the batch is not written first.
+    for entry in entries.filter(|entry| !gone.contains(&entry.memory)) {
+        put(sink, entry);
     }
-    for change in batch.memories.iter().filter(|change| change.position > checkpoint && change.memory.is_erased())
-    {
-        let id = change.memory.id().uuid().into_bytes();
-        connection.prepare_cached("DELETE FROM timeline WHERE memory = ?1")?.execute([id])?;
-        connection
-            .prepare_cached("INSERT OR REPLACE INTO tombstones (memory, at, position) VALUES (?1, ?2, ?3)")?
-            .execute(params![id, change.recorded_at.timestamp_millis(), change.position.cast_signed()])?;
+    for change in erased {
+        sink.delete(&TIMELINE, Scope::Memory, &[change.memory.id().uuid().into()]);
+        tombstone::put(sink, change);
     }
-    Ok(())
 }
 
-fn insert(connection: &Connection, entry: &Entry) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "INSERT OR REPLACE INTO timeline (position, memory, event, type, at, principal, truth, origin, command,
-             field, value, outcome, summary, revision)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
-        )?
-        .execute(params![
-            entry.position.cast_signed(),
-            entry.memory.uuid().as_bytes(),
-            entry.event.uuid().as_bytes(),
-            entry.event_type,
-            entry.recorded_at.timestamp_millis(),
-            entry.author.principal.uuid().as_bytes(),
-            entry.author.truth.level(),
-            entry.author.origin.as_str(),
-            entry.author.command.as_bytes(),
-            entry.field.as_ref().map(FieldName::as_str),
-            entry.value.as_ref().map(to_json),
-            entry.outcome.map(EntryOutcome::name),
-            entry.summary,
-            entry.revision.cast_signed(),
-        ])?;
-    Ok(())
+fn put(sink: &mut dyn Sink, entry: &Entry) {
+    let value = entry.value.as_ref().map(to_json);
+    let row = [
+        Cell::Number(entry.position.cast_signed()),
+        entry.memory.uuid().into(),
+        Cell::Number(entry.revision.cast_signed()),
+        entry.event.uuid().into(),
+        Cell::Text(entry.event_type),
+        Cell::Time(entry.recorded_at.timestamp_millis()),
+        entry.author.principal.uuid().into(),
+        Cell::Truth(entry.author.truth.level()),
+        Cell::Text(entry.author.origin.as_str()),
+        entry.author.command.into(),
+        Cell::maybe(entry.field.as_ref().map(FieldName::as_str)),
+        Cell::maybe(value.as_deref()),
+        Cell::maybe(entry.outcome.map(EntryOutcome::name)),
+        Cell::Text(&entry.summary),
+    ];
+    // Its position is beyond the checkpoint, and every row stands at a position up to it.
+    sink.put(&TIMELINE, &row, Presence::Absent);
 }

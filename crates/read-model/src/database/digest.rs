@@ -28,7 +28,7 @@ fn read(path: &Path) -> rusqlite::Result<(u64, String)> {
     for table in tables(&transaction)? {
         table_into(&transaction, &table, &mut hasher)?;
     }
-    Ok((position, hex::encode(hasher.finalize())))
+    Ok((position, finish(hasher)))
 }
 
 /// All tables but `meta`, asked of the file itself so that none can be forgotten.
@@ -54,30 +54,50 @@ fn table_into(connection: &Connection, table: &str, hasher: &mut Sha256) -> rusq
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         for column in 0..columns {
-            value_into(hasher, row.get_ref(column)?);
+            raw_into(hasher, row.get_ref(column)?)?;
         }
     }
     Ok(())
 }
 
+/// A value with the type that it is told apart by.
+pub(crate) enum Tagged<'a> {
+    Integer(i64),
+    Real(f64),
+    Text(&'a str),
+    Bytes(&'a [u8]),
+}
+
+fn raw_into(hasher: &mut Sha256, value: ValueRef<'_>) -> rusqlite::Result<()> {
+    let value = match value {
+        ValueRef::Null => None,
+        ValueRef::Integer(number) => Some(Tagged::Integer(number)),
+        ValueRef::Real(number) => Some(Tagged::Real(number)),
+        ValueRef::Text(_) => Some(Tagged::Text(value.as_str()?)),
+        ValueRef::Blob(bytes) => Some(Tagged::Bytes(bytes)),
+    };
+    value_into(hasher, value);
+    Ok(())
+}
+
 /// Every value carries its type and length, so that no two rows can read alike.
-fn value_into(hasher: &mut Sha256, value: ValueRef<'_>) {
+pub(crate) fn value_into(hasher: &mut Sha256, value: Option<Tagged<'_>>) {
     match value {
-        ValueRef::Null => hasher.update([0]),
-        ValueRef::Integer(number) => {
+        None => hasher.update([0]),
+        Some(Tagged::Integer(number)) => {
             hasher.update([1]);
             hasher.update(number.to_be_bytes());
         }
-        ValueRef::Real(number) => {
+        Some(Tagged::Real(number)) => {
             hasher.update([2]);
             hasher.update(number.to_bits().to_be_bytes());
         }
-        ValueRef::Text(bytes) => bytes_into(hasher, 3, bytes),
-        ValueRef::Blob(bytes) => bytes_into(hasher, 4, bytes),
+        Some(Tagged::Text(text)) => bytes_into(hasher, 3, text.as_bytes()),
+        Some(Tagged::Bytes(bytes)) => bytes_into(hasher, 4, bytes),
     }
 }
 
-fn text_into(hasher: &mut Sha256, text: &str) {
+pub(crate) fn text_into(hasher: &mut Sha256, text: &str) {
     bytes_into(hasher, 5, text.as_bytes());
 }
 
@@ -85,4 +105,8 @@ fn bytes_into(hasher: &mut Sha256, kind: u8, bytes: &[u8]) {
     hasher.update([kind]);
     hasher.update((bytes.len() as u64).to_be_bytes());
     hasher.update(bytes);
+}
+
+pub(crate) fn finish(hasher: Sha256) -> String {
+    hex::encode(hasher.finalize())
 }

@@ -4,15 +4,16 @@ use cairn_domain::id::{EventId, MemoryId, PrincipalId};
 use cairn_domain::kind::Kind;
 use cairn_domain::truth::Truth;
 use chrono::{DateTime, NaiveDate, Utc};
-use rusqlite::types::Value as Sql;
-use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::tables::of_kind;
 use super::view::{LinkRow, MemorySummary, SuggestionRow};
-use super::{Memories, SUGGESTION, SUMMARY, body, complete, link, suggestion, summary, typed};
+use super::{Memories, SUGGESTION, SUMMARY, add_bodies, complete, link, suggestion, summary};
 use crate::page::{Cursor, Paged, QueryError, page_size, paged};
-use crate::select::Select;
+use crate::select::{Param, Select};
+use crate::sql::rows;
+use crate::table::Cell;
 
 /// The most values one filter may name.
 pub const MAX_FILTER_VALUES: usize = 100;
@@ -225,15 +226,14 @@ impl Memories {
         }
         select.end(order(query.sort, query.direction), size + 1);
         self.read(|connection| {
-            let rows = select.rows(connection, |row| Ok((summary(row)?, row.get::<_, String>(18)?)))?;
-            let mut page = paged(rows, size, |(last, title)| Cursor::new(&name, &place(query.sort, last, title)));
-            for (summary, _) in &mut page.items {
-                complete(connection, summary)?;
-                if query.bodies {
-                    summary.body = Some(body(connection, summary.id)?);
-                }
+            let rows = select.rows(connection, |row| Ok((summary(row)?, row.text(18)?)))?;
+            let page = paged(rows, size, |(last, title)| Cursor::new(&name, &place(query.sort, last, title)));
+            let mut items: Vec<_> = page.items.into_iter().map(|(summary, _)| summary).collect();
+            complete(connection, &mut items)?;
+            if query.bodies {
+                add_bodies(connection, &mut items)?;
             }
-            Ok(Paged { items: page.items.into_iter().map(|(summary, _)| summary).collect(), next: page.next })
+            Ok(Paged { items, next: page.next })
         })
     }
 
@@ -246,7 +246,7 @@ impl Memories {
         conditions(&mut select, &ListQuery { filter: filter.clone(), ..ListQuery::default() })?;
         select.end("", 1);
         self.read(|connection| {
-            let counts = select.rows(connection, |row| crate::row::number(row, 0))?;
+            let counts = select.rows(connection, |row| row.number(0))?;
             Ok(counts.first().copied().unwrap_or_default())
         })
     }
@@ -264,16 +264,16 @@ impl Memories {
         const NAME: &str = "suggestions";
         let size = page_size(limit);
         let mut select = Select::new(&format!("SELECT {SUGGESTION} FROM suggestions"));
-        select.and_if("memory = ?", filter.memory.map(|id| blob(id.uuid())));
+        select.and_if("memory = ?", filter.memory.map(|id| id.uuid()));
         select.and_if("field = ?", filter.field.clone());
-        select.and_if("principal = ?", filter.principal.map(|id| blob(id.uuid())));
-        select.and_if("truth = ?", filter.truth.map(|truth| i64::from(truth.level())));
+        select.and_if("principal = ?", filter.principal.map(|id| id.uuid()));
+        select.and_if("truth = ?", filter.truth);
         select.and_if("origin = ?", filter.origin.clone());
-        select.and_if("at >= ?", filter.from.map(|time| time.timestamp_millis()));
-        select.and_if("at < ?", filter.before.map(|time| time.timestamp_millis()));
+        select.and_if("at >= ?", filter.from);
+        select.and_if("at < ?", filter.before);
         if let Some(cursor) = cursor {
             let (at, event): (i64, EventId) = cursor.place(NAME)?;
-            select.and("(at, event) < (?, ?)", [Sql::Integer(at), blob(event.uuid())]);
+            select.and("(at, event) < (?, ?)", [Param::Time(at), event.uuid().into()]);
         }
         select.end(" ORDER BY at DESC, event DESC", size + 1);
         let rows = self.read(|connection| select.rows(connection, suggestion))?;
@@ -298,20 +298,12 @@ impl Memories {
             Some(cursor) => cursor.place(NAME)?,
             None => (String::new(), Uuid::nil()),
         };
-        let rows = self.read(|connection: &Connection| {
-            connection
-                .prepare_cached(
-                    "SELECT l.relation, l.source, m.title, m.kind, l.truth, l.event
-                     FROM links l LEFT JOIN memories m ON m.id = l.source
-                     WHERE l.target = ?1 AND (l.relation, l.source) > (?2, ?3)
-                     ORDER BY l.relation, l.source LIMIT ?4",
-                )?
-                .query_map(
-                    params![memory.uuid().as_bytes(), relation, source.as_bytes(), (size + 1).cast_signed()],
-                    link,
-                )?
-                .collect()
-        })?;
+        let sql = "SELECT l.relation, l.source, m.title, m.kind, l.truth, l.event
+                   FROM links l LEFT JOIN memories m ON m.id = l.source
+                   WHERE l.target = ?1 AND (l.relation, l.source) > (?2, ?3)
+                   ORDER BY l.relation, l.source LIMIT ?4";
+        let bound = [memory.uuid().into(), Cell::Text(&relation), source.into(), rows(size + 1)];
+        let rows = self.read(|connection| connection.query(sql, &bound, link))?;
         Ok(paged(rows, size, |last: &LinkRow| Cursor::new(NAME, &(&last.relation, last.memory.uuid()))))
     }
 }
@@ -322,40 +314,36 @@ fn conditions(select: &mut Select, query: &ListQuery) -> Result<(), QueryError> 
     if given.into_iter().any(|values| values > MAX_FILTER_VALUES) {
         return Err(QueryError::InvalidFilter(format!("a filter names at most {MAX_FILTER_VALUES} values")));
     }
-    let millis = |time: Option<DateTime<Utc>>| time.map(|time| time.timestamp_millis());
     match filter.kinds.as_slice() {
-        [kind] => select.and("m.kind = ?", [text(kind.name())]),
+        [kind] => select.and("m.kind = ?", [kind.name().into()]),
         // With several, the order's own index is the better way; the plus keeps the kind's from being taken.
-        kinds => select.and_in("+m.kind", kinds.iter().map(|kind| text(kind.name())).collect()),
+        kinds => select.and_in("+m.kind", kinds.iter().map(|kind| kind.name().into()).collect()),
     }
-    select.and_if("+m.archived = ?", filter.archived.map(i64::from));
-    select.and_if("+m.truth <= ?", filter.truth_at_least.map(|truth| i64::from(truth.level())));
-    select.and_if("m.created_at >= ?", millis(filter.created_from));
-    select.and_if("m.created_at < ?", millis(filter.created_before));
-    select.and_if("m.updated_at >= ?", millis(filter.updated_from));
-    select.and_if("m.updated_at < ?", millis(filter.updated_before));
-    select.and_if("m.about_at >= ?", millis(filter.about_from));
-    select.and_if("m.about_at < ?", millis(filter.about_before));
+    select.and_if("+m.archived = ?", filter.archived);
+    select.and_if("+m.truth <= ?", filter.truth_at_least);
+    select.and_if("m.created_at >= ?", filter.created_from);
+    select.and_if("m.created_at < ?", filter.created_before);
+    select.and_if("m.updated_at >= ?", filter.updated_from);
+    select.and_if("m.updated_at < ?", filter.updated_before);
+    select.and_if("m.about_at >= ?", filter.about_from);
+    select.and_if("m.about_at < ?", filter.about_before);
     if let Some(prefix) = &filter.title_prefix {
         let prefix = super::write::title_key(prefix);
         let end = format!("{prefix}\u{10ffff}");
-        select.and("m.title_key >= ? AND m.title_key < ?", [Sql::Text(prefix), Sql::Text(end)]);
+        select.and("m.title_key >= ? AND m.title_key < ?", [prefix.into(), end.into()]);
     }
     if let Some(part) = &filter.title_contains {
-        select.and("instr(m.title_key, ?) > 0", [Sql::Text(super::write::title_key(part))]);
+        select.and("instr(m.title_key, ?) > 0", [super::write::title_key(part).into()]);
     }
     for tag in &filter.tags {
         let tag = tag.trim().trim_start_matches('#').to_lowercase();
-        select.and("m.id IN (SELECT memory FROM tags WHERE tag = ?)", [Sql::Text(tag)]);
+        select.and("m.id IN (SELECT memory FROM tags WHERE tag = ?)", [tag.into()]);
     }
-    select
-        .and_if("m.id IN (SELECT source FROM links WHERE target = ?)", filter.linked_to.map(|id| blob(id.uuid())));
-    select.and_if(
-        "m.id IN (SELECT target FROM links WHERE source = ?)",
-        filter.linked_from.map(|id| blob(id.uuid())),
-    );
-    select.and_if("(m.suggestions > 0) = ?", filter.has_suggestions.map(i64::from));
-    select.and_if("(m.conflicts > 0) = ?", filter.has_conflicts.map(i64::from));
+    let id = |memory: Option<MemoryId>| memory.map(|memory| memory.uuid());
+    select.and_if("m.id IN (SELECT source FROM links WHERE target = ?)", id(filter.linked_to));
+    select.and_if("m.id IN (SELECT target FROM links WHERE source = ?)", id(filter.linked_from));
+    select.and_if("(m.suggestions > 0) = ?", filter.has_suggestions);
+    select.and_if("(m.conflicts > 0) = ?", filter.has_conflicts);
     if let Some(typed) = &filter.typed {
         typed_conditions(select, typed);
     }
@@ -363,10 +351,9 @@ fn conditions(select: &mut Select, query: &ListQuery) -> Result<(), QueryError> 
 }
 
 fn typed_conditions(select: &mut Select, filter: &TypedFilter) {
-    let words = |words: &[String]| words.iter().map(|word| text(word)).collect();
+    let words = |words: &[String]| words.iter().map(|word| word.as_str().into()).collect();
     let day = |day: Option<NaiveDate>| day.map(|day| day.to_string());
-    let millis = |time: Option<DateTime<Utc>>| time.map(|time| time.timestamp_millis());
-    let of = |kind| Select::new(&format!("SELECT memory FROM {}", typed::table(kind)));
+    let of = |kind| Select::new(&format!("SELECT memory FROM {}", of_kind(kind).name()));
     let (kind, inner) = match filter {
         TypedFilter::Task(task) => {
             let mut inner = of(Kind::Task);
@@ -379,7 +366,7 @@ fn typed_conditions(select: &mut Select, filter: &TypedFilter) {
         }
         TypedFilter::Person(person) => {
             let mut inner = of(Kind::Person);
-            inner.and_if("email = ? COLLATE NOCASE", person.email.clone());
+            inner.and_if("lower(email) = ?", person.email.as_ref().map(|email| email.to_ascii_lowercase()));
             inner.and_if("organization = ?", person.organization.clone());
             inner.and_if("role = ?", person.role.clone());
             (Kind::Person, inner)
@@ -387,14 +374,14 @@ fn typed_conditions(select: &mut Select, filter: &TypedFilter) {
         TypedFilter::Project(project) => {
             let mut inner = of(Kind::Project);
             inner.and_in("status", words(&project.status));
-            inner.and_if("ifnull(end_date, '9999-12-31') >= ?", day(project.running_from));
+            inner.and_if("coalesce(end_date, '9999-12-31') >= ?", day(project.running_from));
             inner.and_if("start_date <= ?", day(project.started_until));
             (Kind::Project, inner)
         }
         TypedFilter::Event(event) => {
             let mut inner = of(Kind::Event);
-            inner.and_if("start_time >= ?", millis(event.start_from));
-            inner.and_if("start_time < ?", millis(event.start_before));
+            inner.and_if("start_time >= ?", event.start_from);
+            inner.and_if("start_time < ?", event.start_before);
             inner.and_if("location = ?", event.location.clone());
             (Kind::Event, inner)
         }
@@ -417,7 +404,7 @@ fn typed_conditions(select: &mut Select, filter: &TypedFilter) {
     if inner.is_conditional() {
         select.and_among("m.id", inner);
     } else {
-        select.and("m.kind = ?", [text(kind.name())]);
+        select.and("m.kind = ?", [kind.name().into()]);
     }
 }
 
@@ -466,26 +453,18 @@ fn after(select: &mut Select, query: &ListQuery, place: Place) {
     match (query.sort, place) {
         (Sort::About, Place::Time(about, id)) => {
             let condition = format!("(m.about_at IS NULL OR (m.about_at, m.id) {than} (?, ?))");
-            select.and(&condition, [Sql::Integer(about), blob(id.uuid())]);
+            select.and(&condition, [Param::Time(about), id.uuid().into()]);
         }
         (_, Place::Timeless(id)) => {
-            select.and(&format!("m.about_at IS NULL AND m.id {than} ?"), [blob(id.uuid())]);
+            select.and(&format!("m.about_at IS NULL AND m.id {than} ?"), [id.uuid().into()]);
         }
         (sort, Place::Time(time, id)) => {
             let column = if sort == Sort::Updated { "m.updated_at" } else { "m.created_at" };
-            let values = [Sql::Integer(time), blob(id.uuid())];
+            let values = [Param::Time(time), id.uuid().into()];
             select.and(&format!("({column}, m.id) {than} (?, ?)"), values);
         }
         (_, Place::Title(title, id)) => {
-            select.and(&format!("(m.title_key, m.id) {than} (?, ?)"), [Sql::Text(title), blob(id.uuid())]);
+            select.and(&format!("(m.title_key, m.id) {than} (?, ?)"), [title.into(), id.uuid().into()]);
         }
     }
-}
-
-fn blob(id: Uuid) -> Sql {
-    Sql::Blob(id.as_bytes().to_vec())
-}
-
-fn text(word: &str) -> Sql {
-    Sql::Text(word.to_owned())
 }

@@ -5,88 +5,58 @@ use cairn_domain::kind::Kind;
 use cairn_domain::memory::Memory;
 use cairn_domain::value::Value;
 use chrono::{DateTime, NaiveDate, NaiveTime};
-use rusqlite::{Result, params};
 
+use super::tables::of_kind;
 use super::write::Writer;
 use crate::change::Touched;
-use crate::row::to_json;
-
-/// The table of a kind.
-pub(super) const fn table(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Note => "notes",
-        Kind::Task => "tasks",
-        Kind::Person => "people",
-        Kind::Project => "projects",
-        Kind::Event => "calendar_events",
-        Kind::Place => "places",
-        Kind::Daily => "daily_logs",
-    }
-}
+use crate::sql::to_json;
+use crate::table::Cell;
 
 /// Writes the memory's row where something of it was touched.
-pub(super) fn write(writer: &Writer<'_>, touched: &Touched) -> Result<()> {
+pub(super) fn write(writer: &mut Writer<'_>, touched: &Touched) {
     let kind = writer.memory.kind();
     let kind_touched =
         touched.everything || touched.fields.iter().any(|name| matches!(name.role(), FieldRole::Kind));
     let is_typed = |name: &FieldName| kind.fields().iter().any(|field| field.name == name.as_str());
-    if kind_touched && !writer.fresh {
+    if kind_touched {
         for other in Kind::ALL.into_iter().filter(|other| *other != kind) {
-            writer
-                .connection
-                .prepare_cached(&format!("DELETE FROM {} WHERE memory = ?1", table(other)))?
-                .execute([writer.id])?;
+            writer.delete(of_kind(other), []);
         }
     }
-    let due = kind_touched || touched.fields.iter().any(is_typed) || (kind == Kind::Note && touched.body);
-    if due { row(writer, kind) } else { Ok(()) }
+    if kind_touched || touched.fields.iter().any(is_typed) || (kind == Kind::Note && touched.body) {
+        row(writer, kind);
+    }
 }
 
-fn row(writer: &Writer<'_>, kind: Kind) -> Result<()> {
-    let (connection, id, of) = (writer.connection, writer.id, Typed { memory: writer.memory, kind });
+fn row(writer: &mut Writer<'_>, kind: Kind) {
+    let (table, of) = (of_kind(kind), Typed { memory: writer.memory, kind });
+    let text = |name| Cell::maybe(of.text(name));
+    let time = |name| of.time(name).map_or(Cell::Null, Cell::Time);
     match kind {
-        Kind::Note => connection
-            .prepare_cached("INSERT OR REPLACE INTO notes VALUES (?1, ?2)")?
-            .execute(params![id, writer.memory.body().text().split_whitespace().count().cast_signed()])?,
-        Kind::Task => connection
-            .prepare_cached("INSERT OR REPLACE INTO tasks VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-            .execute(params![
-            id,
-            of.text("status"),
-            of.text("priority"),
-            of.text("due_date"),
-            of.time("completed_at"),
-            of.text("assigned_to")
-        ])?,
-        Kind::Person => connection
-            .prepare_cached("INSERT OR REPLACE INTO people VALUES (?1, ?2, ?3, ?4, ?5)")?
-            .execute(params![id, of.text("email"), of.text("phone"), of.text("organization"), of.text("role")])?,
-        Kind::Project => connection
-            .prepare_cached("INSERT OR REPLACE INTO projects VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![id, of.text("status"), of.text("start_date"), of.text("end_date")])?,
-        Kind::Event => connection
-            .prepare_cached("INSERT OR REPLACE INTO calendar_events VALUES (?1, ?2, ?3, ?4, ?5)")?
-            .execute(params![
-                id,
-                of.time("start_time"),
-                of.time("end_time"),
-                of.text("location"),
-                of.list("attendees")
-            ])?,
-        Kind::Place => connection
-            .prepare_cached("INSERT OR REPLACE INTO places VALUES (?1, ?2, ?3, ?4, ?5)")?
-            .execute(params![
-                id,
-                of.text("address"),
-                of.decimal("latitude"),
-                of.decimal("longitude"),
-                of.text("place_type")
-            ])?,
-        Kind::Daily => connection
-            .prepare_cached("INSERT OR REPLACE INTO daily_logs VALUES (?1, ?2)")?
-            .execute(params![id, of.text("log_date")])?,
-    };
-    Ok(())
+        Kind::Note => {
+            let words = of.memory.body().text().split_whitespace().count();
+            writer.put(table, [Cell::Number(words.cast_signed() as i64)]);
+        }
+        Kind::Task => writer.put(
+            table,
+            [text("status"), text("priority"), text("due_date"), time("completed_at"), text("assigned_to")],
+        ),
+        Kind::Person => {
+            writer.put(table, [text("email"), text("phone"), text("organization"), text("role")]);
+        }
+        Kind::Project => writer.put(table, [text("status"), text("start_date"), text("end_date")]),
+        Kind::Event => {
+            let attendees = of.list("attendees");
+            let cells = [time("start_time"), time("end_time"), text("location"), Cell::Text(&attendees)];
+            writer.put(table, cells);
+        }
+        Kind::Place => {
+            let (latitude, longitude) = (of.decimal("latitude"), of.decimal("longitude"));
+            let cells = [text("address"), Cell::maybe(latitude), Cell::maybe(longitude), text("place_type")];
+            writer.put(table, cells);
+        }
+        Kind::Daily => writer.put(table, [text("log_date")]),
+    }
 }
 
 /// The time a memory is about, in milliseconds since 1970: when a task is due, an event starts, a day begins (UTC).

@@ -5,344 +5,274 @@ use cairn_domain::claim::{Authorship, Claim, FieldClaims};
 use cairn_domain::diff::unified;
 use cairn_domain::event::{FileImported, PrincipalEvent};
 use cairn_domain::field::{FieldName, FieldRole};
-use cairn_domain::id::MemoryId;
+use cairn_domain::id::{EventId, MemoryId};
 use cairn_domain::memory::Memory;
-use rusqlite::{Connection, Result, params};
 
+use super::tables::{BODIES, CONFLICTS, FIELDS, FILES, LINKS, MEMORIES, OF_MEMORIES, SUGGESTIONS, TAGS};
 use super::typed;
 use crate::change::{Batch, MemoryChange, PrincipalChange};
-use crate::row::{to_json, to_millis};
+use crate::sql::{to_json, to_millis};
+use crate::table::{Cell, Presence, Scope, Sink, Table};
+use crate::tombstone;
 
 /// How many characters of the body a list shows.
 pub const EXCERPT_CHARS: usize = 240;
 /// How many characters of the title are sorted by and searched in.
 pub const TITLE_KEY_CHARS: usize = 200;
 
-/// The table, and the column in it, that holds each part of a memory.
-pub(super) const TABLES: &[(&str, &str)] = &[
-    ("memories", "id"),
-    ("bodies", "memory"),
-    ("fields", "memory"),
-    ("suggestions", "memory"),
-    ("conflicts", "memory"),
-    ("tags", "memory"),
-    ("links", "source"),
-    ("files", "memory"),
-    ("notes", "memory"),
-    ("tasks", "memory"),
-    ("people", "memory"),
-    ("projects", "memory"),
-    ("calendar_events", "memory"),
-    ("places", "memory"),
-    ("daily_logs", "memory"),
-];
-
 /// Writes what a batch changed. Every row is a function of the memory's state, so writing it again changes nothing.
-pub(super) fn apply(connection: &Connection, checkpoint: u64, batch: &Batch) -> Result<()> {
+pub(super) fn fold(sink: &mut dyn Sink, checkpoint: u64, batch: &Batch) {
     for change in batch.memories.iter().filter(|change| change.position > checkpoint) {
         if change.memory.is_erased() {
-            erase(connection, change)?;
+            erase(sink, change);
         } else if change.memory.is_present() {
             // The rows of a memory that began in this batch cannot be there yet.
             let fresh = change.first_revision == 0 && change.first_position > checkpoint;
-            Writer { connection, memory: &change.memory, id: bytes(change.memory.id()), fresh }.write(change)?;
+            let presence = if fresh { Presence::Absent } else { Presence::Possible };
+            Writer { sink, memory: &change.memory, id: bytes(change.memory.id()), presence }.write(change);
         }
     }
-    batch
-        .principals
-        .iter()
-        .filter(|change| change.position > checkpoint)
-        .try_for_each(|it| principal(connection, it))
-}
-
-fn erase(connection: &Connection, change: &MemoryChange) -> Result<()> {
-    let id = bytes(change.memory.id());
-    for (table, column) in TABLES {
-        connection.prepare_cached(&format!("DELETE FROM {table} WHERE {column} = ?1"))?.execute([id])?;
+    for change in batch.principals.iter().filter(|change| change.position > checkpoint) {
+        principal(sink, change);
     }
-    connection
-        .prepare_cached("INSERT OR REPLACE INTO tombstones (memory, at, position) VALUES (?1, ?2, ?3)")?
-        .execute(params![id, change.recorded_at.timestamp_millis(), change.position.cast_signed()])?;
-    Ok(())
 }
 
-fn principal(connection: &Connection, change: &PrincipalChange) -> Result<()> {
-    let id = change.principal.uuid().into_bytes();
-    let at = change.recorded_at.timestamp_millis();
+fn erase(sink: &mut dyn Sink, change: &MemoryChange) {
+    let id = Cell::Id(bytes(change.memory.id()));
+    for table in OF_MEMORIES {
+        sink.delete(table, Scope::Memory, &[id]);
+    }
+    tombstone::put(sink, change);
+}
+
+fn principal(sink: &mut dyn Sink, change: &PrincipalChange) {
+    let id = Cell::from(change.principal.uuid());
+    let at = Cell::Time(change.recorded_at.timestamp_millis());
     match &change.event {
-        PrincipalEvent::Registered(registered) => connection
-            .prepare_cached(
-                "INSERT INTO principals (id, name, ceiling, origin, registered_at) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (id) DO UPDATE SET name = ?2, ceiling = ?3, origin = ?4, registered_at = ?5,
-                 revoked_at = NULL",
-            )?
-            .execute(params![id, registered.name, registered.ceiling.level(), registered.origin.as_str(), at])?,
-        PrincipalEvent::Revoked(_) => connection
-            .prepare_cached("UPDATE principals SET revoked_at = ?2 WHERE id = ?1")?
-            .execute(params![id, at])?,
-    };
-    Ok(())
+        PrincipalEvent::Registered(registered) => sink.run(
+            "INSERT INTO principals (id, name, ceiling, origin, registered_at) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (id) DO UPDATE SET name = ?2, ceiling = ?3, origin = ?4, registered_at = ?5,
+             revoked_at = NULL",
+            &[
+                id,
+                Cell::Text(&registered.name),
+                Cell::Truth(registered.ceiling.level()),
+                Cell::Text(registered.origin.as_str()),
+                at,
+            ],
+        ),
+        PrincipalEvent::Revoked(_) => {
+            sink.run("UPDATE principals SET revoked_at = ?2 WHERE id = ?1", &[id, at]);
+        }
+    }
 }
 
 /// Writes the rows of one memory.
 pub(super) struct Writer<'a> {
-    pub(super) connection: &'a Connection,
+    sink: &'a mut dyn Sink,
     pub(super) memory: &'a Memory,
-    pub(super) id: [u8; 16],
-    /// Whether no rows of the memory can be there yet, so that there is nothing to delete.
-    pub(super) fresh: bool,
+    id: [u8; 16],
+    /// Whether rows of the memory may be there; where they cannot, there is nothing to delete.
+    presence: Presence,
 }
 
 impl Writer<'_> {
-    fn write(&self, change: &MemoryChange) -> Result<()> {
-        let touched = &change.touched;
-        self.summary(change)?;
+    fn write(&mut self, change: &MemoryChange) {
+        let (memory, touched) = (self.memory, &change.touched);
+        self.summary(change);
         if touched.body || touched.everything {
-            self.body()?;
+            self.body();
         }
         if touched.everything {
-            self.memory.fields().iter().try_for_each(|(name, claims)| self.claims(name, claims))?;
+            memory.fields().iter().for_each(|(name, claims)| self.claims(name, claims));
         } else {
-            let claims = touched.fields.iter().filter_map(|name| Some((name, self.memory.field(name)?)));
-            claims.into_iter().try_for_each(|(name, claims)| self.claims(name, claims))?;
+            let claims = touched.fields.iter().filter_map(|name| Some((name, memory.field(name)?)));
+            claims.for_each(|(name, claims)| self.claims(name, claims));
         }
-        typed::write(self, touched)?;
-        if let (true, Some(file)) = (touched.file, self.memory.file()) {
-            self.file(file)?;
+        typed::write(self, touched);
+        if let (true, Some(file)) = (touched.file, memory.file()) {
+            self.file(file);
         }
-        Ok(())
     }
 
-    fn claims(&self, name: &FieldName, claims: &FieldClaims) -> Result<()> {
+    /// Puts a row: the memory's id, then these cells.
+    pub(super) fn put<const N: usize>(&mut self, table: &'static Table, cells: [Cell<'_>; N]) {
+        let mut row = Vec::with_capacity(N + 1);
+        row.push(Cell::Id(self.id));
+        row.extend(cells);
+        self.sink.put(table, &row, self.presence);
+    }
+
+    /// Deletes rows that may be there: those of the memory with these cells after its id.
+    pub(super) fn delete<const N: usize>(&mut self, table: &'static Table, cells: [Cell<'_>; N]) {
+        if self.presence == Presence::Absent {
+            return;
+        }
+        let mut key = Vec::with_capacity(N + 1);
+        key.push(Cell::Id(self.id));
+        key.extend(cells);
+        self.sink.delete(table, Scope::Part, &key);
+    }
+
+    fn claims(&mut self, name: &FieldName, claims: &FieldClaims) {
         match name.role() {
-            FieldRole::Tag(tag) => self.tag(tag, claims)?,
-            FieldRole::Link { relation, target } => self.link(relation, target, claims)?,
-            _ => self.field(name, claims)?,
+            FieldRole::Tag(tag) => self.tag(tag, claims),
+            FieldRole::Link { relation, target } => self.link(relation, target, claims),
+            _ => self.field(name, claims),
         }
-        self.undecided(name, claims)
+        self.undecided(name, claims);
     }
 
-    fn summary(&self, change: &MemoryChange) -> Result<()> {
+    fn summary(&mut self, change: &MemoryChange) {
         let memory = self.memory;
         let (Some(created), Some((event, source))) = (memory.created(), memory.source()) else {
             // A memory that is present was created, and its creation is a source.
-            return Ok(());
+            return;
         };
         let fields = memory.fields().values();
         let suggestions = fields.clone().map(|claims| claims.suggestions().len()).sum::<usize>();
         let suggestions = suggestions + memory.body().suggestions().count();
         let conflicts = fields.filter(|claims| !claims.conflict().is_empty()).count();
-        self.connection
-            .prepare_cached(
-                "INSERT INTO memories (id, kind, title, title_key, excerpt, archived, about_at, created_at,
-                 created_by, created_origin, created_truth, updated_at, revision, position, truth, origin,
-                 source_event, suggestions, conflicts)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
-                 ON CONFLICT (id) DO UPDATE SET kind = ?2, title = ?3, title_key = ?4, excerpt = ?5,
-                 archived = ?6, about_at = ?7, updated_at = ?12, revision = ?13, position = ?14, truth = ?15,
-                 origin = ?16, source_event = ?17, suggestions = ?18, conflicts = ?19",
-            )?
-            .execute(params![
-                self.id,
-                memory.kind().name(),
-                memory.title(),
-                title_key(memory.title()),
-                excerpt(memory.body().text()),
-                memory.is_archived(),
-                typed::about(memory),
-                to_millis(created.hlc.millis),
-                created.principal.uuid().as_bytes(),
-                created.origin.as_str(),
-                created.truth.level(),
-                to_millis(memory.updated().millis),
-                change.revision.cast_signed(),
-                change.position.cast_signed(),
-                source.truth.level(),
-                source.origin.as_str(),
-                event.uuid().as_bytes(),
-                suggestions.cast_signed(),
-                conflicts.cast_signed(),
-            ])?;
-        Ok(())
+        let cells = [
+            Cell::Text(memory.kind().name()),
+            Cell::Text(memory.title()),
+            Cell::Text(&title_key(memory.title())),
+            Cell::Text(&excerpt(memory.body().text())),
+            Cell::Flag(memory.is_archived()),
+            typed::about(memory).map_or(Cell::Null, Cell::Time),
+            Cell::Time(to_millis(created.hlc.millis)),
+            created.principal.uuid().into(),
+            Cell::Text(created.origin.as_str()),
+            Cell::Truth(created.truth.level()),
+            Cell::Time(to_millis(memory.updated().millis)),
+            Cell::Number(change.revision.cast_signed()),
+            Cell::Number(change.position.cast_signed()),
+            Cell::Truth(source.truth.level()),
+            Cell::Text(source.origin.as_str()),
+            event.uuid().into(),
+            Cell::Number(suggestions.cast_signed() as i64),
+            Cell::Number(conflicts.cast_signed() as i64),
+        ];
+        self.put(&MEMORIES, cells);
     }
 
-    fn body(&self) -> Result<()> {
+    fn body(&mut self) {
         let body = self.memory.body();
         let field = FieldName::body();
-        self.connection
-            .prepare_cached(
-                "INSERT INTO bodies (memory, text) VALUES (?1, ?2)
-                 ON CONFLICT (memory) DO UPDATE SET text = ?2",
-            )?
-            .execute(params![self.id, body.text()])?;
+        self.put(&BODIES, [Cell::Text(body.text())]);
         match body.effective_edits().next_back() {
             Some(edit) => {
                 let accepted = edit.accepts.and_then(|id| body.edit(id)).map(|edit| (edit.id, &edit.author));
-                self.field_row(&field, None, edit.id.uuid().as_bytes(), &edit.author, accepted)?;
+                self.field_row(&field, None, edit.id, &edit.author, accepted);
             }
-            None => self.delete_field(&field)?,
+            None => self.delete(&FIELDS, [Cell::Text(field.as_str())]),
         }
-        self.delete_undecided("suggestions", &field)?;
-        body.suggestions().try_for_each(|edit| self.body_suggestion(edit))
+        self.delete(&SUGGESTIONS, [Cell::Text(field.as_str())]);
+        body.suggestions().for_each(|edit| self.body_suggestion(&field, edit));
     }
 
-    fn body_suggestion(&self, edit: &Edit) -> Result<()> {
+    fn body_suggestion(&mut self, field: &FieldName, edit: &Edit) {
         let body = self.memory.body();
         // The edit was folded in, so its history reads; were it not so, the fold had stopped there.
         let diff = body.preview(edit.id).map(|text| unified(body.text(), &text)).unwrap_or_default();
-        self.connection
-            .prepare_cached(
-                "INSERT OR REPLACE INTO suggestions (memory, field, event, diff, truth, origin, principal, at)
-                 VALUES (?1, 'body', ?2, ?3, ?4, ?5, ?6, ?7)",
-            )?
-            .execute(params![
-                self.id,
-                edit.id.uuid().as_bytes(),
-                diff,
-                edit.author.truth.level(),
-                edit.author.origin.as_str(),
-                edit.author.principal.uuid().as_bytes(),
-                to_millis(edit.author.hlc.millis),
-            ])?;
-        Ok(())
+        let [truth, origin, principal, at] = provenance(&edit.author);
+        let (field, event) = (Cell::Text(field.as_str()), edit.id.uuid().into());
+        self.put(&SUGGESTIONS, [field, event, Cell::Null, Cell::Text(&diff), truth, origin, principal, at]);
     }
 
-    fn field(&self, name: &FieldName, claims: &FieldClaims) -> Result<()> {
-        let Some(claim) = claims.effective() else { return self.delete_field(name) };
+    fn field(&mut self, name: &FieldName, claims: &FieldClaims) {
+        let Some(claim) = claims.effective() else {
+            return self.delete(&FIELDS, [Cell::Text(name.as_str())]);
+        };
         let accepted = claim.accepts.and_then(|id| claims.get(id)).map(|claim| (claim.id, &claim.author));
-        self.field_row(name, Some(to_json(&claim.value)), claim.id.uuid().as_bytes(), &claim.author, accepted)
+        self.field_row(name, Some(&to_json(&claim.value)), claim.id, &claim.author, accepted);
     }
 
     fn field_row(
-        &self,
+        &mut self,
         name: &FieldName,
-        value: Option<String>,
-        event: &[u8; 16],
+        value: Option<&str>,
+        event: EventId,
         author: &Authorship,
-        accepted: Option<(cairn_domain::id::EventId, &Authorship)>,
-    ) -> Result<()> {
-        self.connection
-            .prepare_cached(
-                "INSERT INTO fields
-                 (memory, field, value, truth, origin, principal, event, at, accepted, accepted_origin)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
-                 ON CONFLICT (memory, field) DO UPDATE SET value = ?3, truth = ?4, origin = ?5, principal = ?6,
-                 event = ?7, at = ?8, accepted = ?9, accepted_origin = ?10",
-            )?
-            .execute(params![
-                self.id,
-                name.as_str(),
-                value,
-                author.truth.level(),
-                author.origin.as_str(),
-                author.principal.uuid().as_bytes(),
-                event,
-                to_millis(author.hlc.millis),
-                accepted.map(|(id, _)| id.uuid().into_bytes()),
-                accepted.map(|(_, author)| author.origin.as_str()),
-            ])?;
-        Ok(())
+        accepted: Option<(EventId, &Authorship)>,
+    ) {
+        let [truth, origin, principal, at] = provenance(author);
+        let cells = [
+            Cell::Text(name.as_str()),
+            Cell::maybe(value),
+            truth,
+            origin,
+            principal,
+            event.uuid().into(),
+            at,
+            Cell::maybe(accepted.map(|(id, _)| id.uuid())),
+            Cell::maybe(accepted.map(|(_, author)| author.origin.as_str())),
+        ];
+        self.put(&FIELDS, cells);
     }
 
-    fn delete_field(&self, name: &FieldName) -> Result<()> {
-        if !self.fresh {
-            self.connection
-                .prepare_cached("DELETE FROM fields WHERE memory = ?1 AND field = ?2")?
-                .execute(params![self.id, name.as_str()])?;
+    fn tag(&mut self, tag: &str, claims: &FieldClaims) {
+        match holding(claims) {
+            Some(claim) => {
+                let truth = Cell::Truth(claim.author.truth.level());
+                self.put(&TAGS, [Cell::Text(tag), truth, claim.id.uuid().into()]);
+            }
+            None => self.delete(&TAGS, [Cell::Text(tag)]),
         }
-        Ok(())
     }
 
-    fn tag(&self, tag: &str, claims: &FieldClaims) -> Result<()> {
-        if let Some(claim) = holding(claims) {
-            self.connection
-                .prepare_cached("INSERT OR REPLACE INTO tags (memory, tag, truth, event) VALUES (?1, ?2, ?3, ?4)")?
-                .execute(params![self.id, tag, claim.author.truth.level(), claim.id.uuid().as_bytes()])?;
-        } else if !self.fresh {
-            self.connection
-                .prepare_cached("DELETE FROM tags WHERE memory = ?1 AND tag = ?2")?
-                .execute(params![self.id, tag])?;
+    fn link(&mut self, relation: &str, target: MemoryId, claims: &FieldClaims) {
+        let (relation, target) = (Cell::Text(relation), Cell::Id(bytes(target)));
+        match holding(claims) {
+            Some(claim) => {
+                let truth = Cell::Truth(claim.author.truth.level());
+                self.put(&LINKS, [relation, target, truth, claim.id.uuid().into()]);
+            }
+            None => self.delete(&LINKS, [relation, target]),
         }
-        Ok(())
-    }
-
-    fn link(&self, relation: &str, target: MemoryId, claims: &FieldClaims) -> Result<()> {
-        let target = bytes(target);
-        if let Some(claim) = holding(claims) {
-            self.connection
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO links (source, relation, target, truth, event)
-                     VALUES (?1, ?2, ?3, ?4, ?5)",
-                )?
-                .execute(params![
-                    self.id,
-                    relation,
-                    target,
-                    claim.author.truth.level(),
-                    claim.id.uuid().as_bytes()
-                ])?;
-        } else if !self.fresh {
-            self.connection
-                .prepare_cached("DELETE FROM links WHERE source = ?1 AND relation = ?2 AND target = ?3")?
-                .execute(params![self.id, relation, target])?;
-        }
-        Ok(())
     }
 
     /// The field's suggestions and the sides of its conflict.
-    fn undecided(&self, name: &FieldName, claims: &FieldClaims) -> Result<()> {
-        for (table, waiting) in [("suggestions", claims.suggestions()), ("conflicts", claims.conflict())] {
-            self.delete_undecided(table, name)?;
-            for claim in waiting {
-                self.connection
-                    .prepare_cached(&format!(
-                        "INSERT OR REPLACE INTO {table} (memory, field, event, value, truth, origin, principal, at)
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
-                    ))?
-                    .execute(params![
-                        self.id,
-                        name.as_str(),
-                        claim.id.uuid().as_bytes(),
-                        to_json(&claim.value),
-                        claim.author.truth.level(),
-                        claim.author.origin.as_str(),
-                        claim.author.principal.uuid().as_bytes(),
-                        to_millis(claim.author.hlc.millis),
-                    ])?;
-            }
+    fn undecided(&mut self, name: &FieldName, claims: &FieldClaims) {
+        let field = Cell::Text(name.as_str());
+        self.delete(&SUGGESTIONS, [field]);
+        for claim in claims.suggestions() {
+            let value = to_json(&claim.value);
+            let [truth, origin, principal, at] = provenance(&claim.author);
+            let (event, value) = (claim.id.uuid().into(), Cell::Text(&value));
+            self.put(&SUGGESTIONS, [field, event, value, Cell::Null, truth, origin, principal, at]);
         }
-        Ok(())
+        self.delete(&CONFLICTS, [field]);
+        for claim in claims.conflict() {
+            let value = to_json(&claim.value);
+            let [truth, origin, principal, at] = provenance(&claim.author);
+            let (event, value) = (claim.id.uuid().into(), Cell::Text(&value));
+            self.put(&CONFLICTS, [field, event, value, truth, origin, principal, at]);
+        }
     }
 
-    fn delete_undecided(&self, table: &'static str, name: &FieldName) -> Result<()> {
-        if !self.fresh {
-            self.connection
-                .prepare_cached(match table {
-                    "suggestions" => "DELETE FROM suggestions WHERE memory = ?1 AND field = ?2",
-                    _ => "DELETE FROM conflicts WHERE memory = ?1 AND field = ?2",
-                })?
-                .execute(params![self.id, name.as_str()])?;
-        }
-        Ok(())
+    fn file(&mut self, file: &FileImported) {
+        let unresolved = serde_json::to_string(&file.unresolved).expect("texts are plain JSON");
+        let cells = [
+            file.vault.into(),
+            Cell::Text(&file.path),
+            Cell::Text(&file.part),
+            Cell::Text(&file.digest),
+            Cell::Text(&unresolved),
+            Cell::Flag(file.vanished),
+        ];
+        self.put(&FILES, cells);
     }
+}
 
-    fn file(&self, file: &FileImported) -> Result<()> {
-        self.connection
-            .prepare_cached(
-                "INSERT OR REPLACE INTO files (memory, vault, path, part, digest, unresolved, vanished)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            )?
-            .execute(params![
-                self.id,
-                file.vault.as_bytes(),
-                file.path,
-                file.part,
-                file.digest,
-                serde_json::to_string(&file.unresolved).expect("texts are plain JSON"),
-                file.vanished,
-            ])?;
-        Ok(())
-    }
+/// Truth, origin, principal and time, in this order.
+fn provenance(author: &Authorship) -> [Cell<'_>; 4] {
+    [
+        Cell::Truth(author.truth.level()),
+        Cell::Text(author.origin.as_str()),
+        author.principal.uuid().into(),
+        Cell::Time(to_millis(author.hlc.millis)),
+    ]
 }
 
 /// The claim that makes a tag or a link hold.
