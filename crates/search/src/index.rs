@@ -1,31 +1,42 @@
-//! The search index: one folder that holds every chunk's vectors and what is filtered by and shown.
+//! The search index: every chunk's vectors with what is filtered by and shown, in one folder or on a server.
 
+mod engine;
+mod error;
 mod filter;
+mod folder;
+mod layout;
 mod points;
 mod room;
 mod search;
+mod server;
 mod shard;
 mod wal;
 mod write;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use qdrant_edge::bm25_embed::{EdgeBm25, EdgeBm25Config};
 use qdrant_edge::external::ordered_float::NotNan;
-use qdrant_edge::{OperationError, PointId, SparseVector, TokenizerType};
-use serde_json::json;
+use qdrant_edge::{SparseVector, TokenizerType};
+use serde_json::{Value, json};
 use tokio::sync::{Mutex, Semaphore};
+use uuid::Uuid;
 
-use crate::background::{Worker, give_way};
-use crate::embedder::{EmbedError, Embedder};
+use crate::background::Worker;
+use crate::embedder::Embedder;
 use crate::words;
-use points::key;
-use shard::{FORMAT, Identity, Shard};
+use engine::Engine;
+use folder::Folder;
+use layout::{FORMAT, Identity};
 
+pub use error::SearchError;
 pub use room::LEAST_ROOM;
 pub use search::{Candidate, Candidates};
+pub use server::{
+    ApiKey, Checkpoint, Collection, DELETE_POINTS, MESSAGE_BYTES, SEARCHES, Server, Settings, Timeouts,
+    UPSERT_BYTES, UPSERT_POINTS,
+};
 
 /// How many points may lie outside of the vector graphs before [`SearchIndex::optimize`] has
 /// something to do. Each is compared with every query: 20,000 of 256 dimensions take about 2 ms.
@@ -40,7 +51,7 @@ pub const MAX_DEPTH: usize = 2_000;
 /// How many texts are embedded at once while documents are applied.
 pub const EMBED_TEXTS: usize = 512;
 
-/// How many points are written to the engine in one operation.
+/// How many points are written to the engine in a folder in one operation.
 pub const WRITE_POINTS: usize = 128;
 
 /// How many points the digest reads at once.
@@ -48,100 +59,6 @@ const DIGEST_POINTS: usize = 1_000;
 
 /// How long a chunk is on average, in words that count, which BM25 measures lengths against.
 const AVERAGE_WORDS: f64 = 60.0;
-
-/// Why the index cannot do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum SearchError {
-    /// The query itself is at fault.
-    #[error("the query {0}")]
-    Query(&'static str),
-    /// The texts to index could not be embedded. (A query is answered by its words alone then.)
-    #[error("the texts to index could not be embedded")]
-    Embed(#[from] EmbedError),
-    /// The folder was written with another model or by another version.
-    #[error("the search index in {folder} was written with {found}, but {expected} is configured; rebuild it")]
-    OtherIndex {
-        /// The folder.
-        folder: PathBuf,
-        /// What wrote it.
-        found: String,
-        /// What is configured.
-        expected: String,
-    },
-    /// The folder holds something else.
-    #[error("{folder} holds files but no search index; choose an empty folder or a new one")]
-    Foreign {
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// Another process has it open.
-    #[error("the search index in {folder} is in use by another process; stop that one first")]
-    InUse {
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// The folder is damaged.
-    #[error("the search index in {folder} is damaged ({reason}); rebuild it, nothing else is lost")]
-    Corrupt {
-        /// The folder.
-        folder: PathBuf,
-        /// What was found.
-        reason: String,
-    },
-    /// The folder cannot be read or written.
-    #[error("{path} cannot be read or written")]
-    Io {
-        /// Where.
-        path: PathBuf,
-        /// What went wrong.
-        source: std::io::Error,
-    },
-    /// The disk is nearly full. What is in the index can still be searched.
-    #[error(
-        "the search index in {folder} needs {needed} bytes of free room but there are {free}; make room, then it catches up"
-    )]
-    NoRoom {
-        /// The folder.
-        folder: PathBuf,
-        /// What there is, in bytes.
-        free: u64,
-        /// What it takes, in bytes.
-        needed: u64,
-    },
-    /// What was written could not be made durable.
-    #[error("the search index in {folder} could not be flushed ({reason}); check that the disk has room")]
-    Flush {
-        /// The folder.
-        folder: PathBuf,
-        /// What went wrong.
-        reason: String,
-    },
-    /// The engine failed.
-    #[error("the search engine failed while {doing}")]
-    Engine {
-        /// What it was doing.
-        doing: &'static str,
-        /// What it said.
-        source: Box<OperationError>,
-    },
-    /// The engine panicked, or the process shuts down.
-    #[error("the search engine stopped while {0}")]
-    Stopped(&'static str),
-}
-
-impl SearchError {
-    fn engine(doing: &'static str, error: OperationError) -> Self {
-        Self::Engine { doing, source: Box::new(error) }
-    }
-
-    fn corrupt(folder: &Path, reason: &str) -> Self {
-        Self::Corrupt { folder: folder.to_owned(), reason: reason.chars().take(300).collect() }
-    }
-
-    fn io(path: &Path, source: std::io::Error) -> Self {
-        Self::Io { path: path.to_owned(), source }
-    }
-}
 
 /// How much the index holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,17 +84,13 @@ pub struct SearchIndex {
 
 #[derive(Debug)]
 struct Inner {
-    shard: Shard,
+    engine: Engine,
     embedder: Arc<dyn Embedder>,
     bm25: EdgeBm25,
-    /// Writes what is applied.
-    writer: Worker,
+    /// Works on what is applied.
+    writer: Arc<Worker>,
     /// Keeps batches of changes apart and in order.
     applying: Mutex<()>,
-    optimizing: AtomicBool,
-    /// How often something was erased since the index was opened.
-    erasures: AtomicU64,
-    /// As many searches run at once as there are processors; more would only slow each other down.
     searching: Semaphore,
 }
 
@@ -188,42 +101,65 @@ impl SearchIndex {
     /// When the folder was written with another model or by another version, is damaged, is in use
     /// or holds something else.
     pub async fn open(folder: &Path, embedder: Arc<dyn Embedder>) -> Result<Self, SearchError> {
-        let identity =
-            Identity { format: FORMAT, model: embedder.model().to_owned(), dimensions: embedder.dimensions() };
-        let folder = folder.to_owned();
-        let shard = blocking("opening the index", move || Shard::open(&folder, &identity)).await?;
-        let config = EdgeBm25Config {
-            avg_len: NotNan::new(AVERAGE_WORDS).expect("the average is a number"),
-            // Words as they stand, numbers included (the multilingual tokenizer drops those); `words`
-            // sees to the languages without spaces.
-            tokenizer: TokenizerType::Word,
-            ascii_folding: Some(true),
-            ..EdgeBm25Config::default()
-        };
-        let writer = Worker::start("search-index")
-            .map_err(|source| SearchError::io(Path::new("a thread for the search index"), source))?;
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self {
-            inner: Arc::new(Inner {
-                shard,
-                embedder,
-                bm25: EdgeBm25::new(config).expect("the settings of BM25 are in range"),
-                writer,
-                applying: Mutex::new(()),
-                optimizing: AtomicBool::new(false),
-                erasures: AtomicU64::new(0),
-                searching: Semaphore::new(processors),
-            }),
-        })
+        let writer = writer()?;
+        let folder = Folder::open(folder, identity(&*embedder), Arc::clone(&writer)).await?;
+        Ok(Self::new(Engine::Folder(folder), embedder, writer))
     }
 
-    /// Makes every change applied so far durable. Move a checkpoint only after it.
+    /// Opens a generation of the index on a server, making its collection if there is none. A collection that was not
+    /// finished, because whoever made it was stopped, is finished.
+    ///
+    /// One process at a time may write to a generation; the server does not see to it.
+    ///
+    /// # Errors
+    /// When the server cannot be had, or the collection was made with another model or by another version.
+    pub async fn connect(
+        server: &Server,
+        generation: u64,
+        embedder: Arc<dyn Embedder>,
+    ) -> Result<Self, SearchError> {
+        let collection = Collection::open(server, generation, identity(&*embedder)).await?;
+        Ok(Self::new(Engine::Collection(Box::new(collection)), embedder, writer()?))
+    }
+
+    /// Opens the generation that serves, for searching: every question goes through the alias, so a later generation
+    /// answers as soon as it serves. `None` when none serves yet.
+    ///
+    /// Open it again from time to time: a later generation made with another model is noticed only then.
+    ///
+    /// # Errors
+    /// As [`SearchIndex::connect`].
+    pub async fn connect_serving(
+        server: &Server,
+        embedder: Arc<dyn Embedder>,
+    ) -> Result<Option<Self>, SearchError> {
+        let Some(collection) = Collection::open_serving(server, identity(&*embedder)).await? else {
+            return Ok(None);
+        };
+        Ok(Some(Self::new(Engine::Collection(Box::new(collection)), embedder, writer()?)))
+    }
+
+    fn new(engine: Engine, embedder: Arc<dyn Embedder>, writer: Arc<Worker>) -> Self {
+        let searching = Semaphore::new(engine.searches());
+        let inner = Inner { engine, embedder, bm25: bm25(), writer, applying: Mutex::new(()), searching };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The collection that holds the index, which also keeps its checkpoint; `None` for an index in a folder.
+    pub fn collection(&self) -> Option<&Collection> {
+        match &self.inner.engine {
+            Engine::Folder(_) => None,
+            Engine::Collection(collection) => Some(collection),
+        }
+    }
+
+    /// Makes every change applied so far durable. Move a checkpoint only after it. On a server they are by the time
+    /// [`SearchIndex::apply`] returns.
     ///
     /// # Errors
     /// When the disk is full or fails.
     pub async fn flush(&self) -> Result<(), SearchError> {
-        let inner = Arc::clone(&self.inner);
-        blocking("flushing", move || inner.shard.flush()).await
+        self.inner.engine.flush().await
     }
 
     /// Builds vector graphs for what was written since, if more than [`UNINDEXED_POINTS`] chunks wait
@@ -233,58 +169,38 @@ impl SearchIndex {
     /// It runs on a thread of its own that the end of the process does not wait for; dropping the
     /// future lets it finish in the background. Half a graph is never used.
     ///
+    /// A server does so by itself, by the same threshold; there it has nothing to do.
+    ///
     /// # Errors
     /// When the disk is full or fails.
     pub async fn optimize(&self) -> Result<bool, SearchError> {
-        Ok(self.in_background(|inner| inner.shard.optimize()).await?.unwrap_or(false))
+        self.inner.engine.optimize().await
     }
 
-    /// Whether the index is being optimised or purged just now.
+    /// Whether the index in a folder is being optimised or purged just now.
     pub fn is_busy(&self) -> bool {
-        self.inner.optimizing.load(Ordering::Acquire)
+        self.inner.engine.is_busy()
     }
 
-    /// Whether files still hold something that was erased; [`SearchIndex::purge`] takes it out.
+    /// Whether files still hold something that was erased; [`SearchIndex::purge`] takes it out. Never for an index on
+    /// a server, whose files are out of reach.
     pub fn purge_due(&self) -> bool {
-        self.inner.shard.purge_due()
+        self.inner.engine.purge_due()
     }
 
     /// Takes what was erased out of every file, if there is any: deleting alone leaves the bytes where they are. Every
     /// part of the index that held some is written anew, which takes as long as optimising it. As with
     /// [`SearchIndex::optimize`], searches and changes go on meanwhile, and one of the two runs at a time.
     ///
+    /// On a server it does nothing. What was erased cannot be found or read there any more, but its bytes stay in the
+    /// server's files until its vacuum happens to rewrite the segment (by default once a fifth of at least 1,000
+    /// points is deleted) and its log goes on. What takes them out for certain is another generation: build it, have
+    /// it serve, and delete the old one ([`Server::delete`]), which removes the collection's files.
+    ///
     /// # Errors
     /// When the disk is full or fails.
     pub async fn purge(&self) -> Result<(), SearchError> {
-        if self.purge_due() {
-            self.in_background(Inner::purge).await?;
-        }
-        Ok(())
-    }
-
-    /// Does what takes long on a thread of its own; `None` when another such work is under way.
-    async fn in_background<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Inner) -> Result<T, SearchError> + Send + 'static,
-    ) -> Result<Option<T>, SearchError> {
-        if self.inner.optimizing.swap(true, Ordering::AcqRel) {
-            return Ok(None);
-        }
-        let inner = Arc::clone(&self.inner);
-        let (done, result) = tokio::sync::oneshot::channel();
-        let spawned = std::thread::Builder::new().name("search-optimize".to_owned()).spawn(move || {
-            give_way();
-            let running = Optimizing(&inner.optimizing);
-            let result = work(&inner);
-            drop(running);
-            // Nobody may be waiting any more, which is fine.
-            let _ = done.send(result);
-        });
-        if let Err(source) = spawned {
-            self.inner.optimizing.store(false, Ordering::Release);
-            return Err(SearchError::io(Path::new("a thread for the optimisation"), source));
-        }
-        result.await.map_err(|_| SearchError::Stopped("optimising"))?.map(Some)
+        self.inner.engine.purge().await
     }
 
     /// How much the index holds.
@@ -292,81 +208,60 @@ impl SearchIndex {
     /// # Errors
     /// When the engine fails.
     pub async fn stats(&self) -> Result<Stats, SearchError> {
-        let inner = Arc::clone(&self.inner);
-        blocking("counting", move || {
-            let failed = |error| SearchError::engine("counting", error);
-            let first = json!({ "must": [{ "key": key::ORDINAL, "match": { "value": 0 } }] });
-            let first = serde_json::from_value(first).expect("the filter is one the engine knows");
-            let (segments, unindexed) = inner.shard.segments();
-            Ok(Stats {
-                memories: inner.shard.count(Some(first)).map_err(failed)?,
-                points: inner.shard.count(None).map_err(failed)?,
-                unindexed,
-                segments,
-            })
-        })
-        .await
+        self.inner.engine.stats().await
     }
 
     /// A digest of everything the index holds but for the vectors, as hexadecimal. Two builds of one
-    /// log have the same, in whatever batches they were made.
+    /// log have the same, in whatever batches they were made, in a folder or on a server.
     ///
     /// # Errors
     /// When the engine fails.
     pub async fn digest(&self) -> Result<String, SearchError> {
-        let inner = Arc::clone(&self.inner);
-        blocking("reading the index", move || inner.digest()).await
-    }
-}
-
-impl Inner {
-    fn purge(&self) -> Result<(), SearchError> {
-        let before = {
-            // What a batch is about to delete would be missed and yet counted.
-            let _applying = self.applying.blocking_lock();
-            self.erasures.load(Ordering::Acquire)
-        };
-        self.shard.purge()?;
-        // No batch is being written while the note is taken away, or what it erases would go unnoted.
-        let _applying = self.applying.blocking_lock();
-        if self.erasures.load(Ordering::Acquire) == before { self.shard.purged() } else { Ok(()) }
-    }
-
-    /// The words of a query or of a piece of one, as BM25 numbers them.
-    fn query_words(&self, text: &str) -> SparseVector {
-        self.bm25.embed_query(&words::spaced(text))
-    }
-
-    fn digest(&self) -> Result<String, SearchError> {
         let mut hasher = blake3::Hasher::new();
-        let mut offset: Option<PointId> = None;
+        let mut from: Option<Uuid> = None;
         loop {
-            let (records, next) = self
-                .shard
-                .scroll(None, true, offset, DIGEST_POINTS)
-                .map_err(|error| SearchError::engine("reading the index", error))?;
-            for record in records {
-                // Sorted by name, because the engine promises no order.
-                let stored: std::collections::BTreeMap<_, _> =
-                    record.payload.unwrap_or_default().0.into_iter().collect();
-                let line = json!([record.id, stored]).to_string();
+            let page = self.inner.engine.page(&[], true, from, DIGEST_POINTS).await?;
+            for (id, payload) in page.points {
+                // Sorted by name, because no engine promises an order.
+                let stored: std::collections::BTreeMap<String, Value> = payload.into_iter().collect();
+                let line = json!([id, stored]).to_string();
                 hasher.update(&(line.len() as u64).to_be_bytes()).update(line.as_bytes());
             }
-            offset = next;
-            if offset.is_none() {
+            from = page.next;
+            if from.is_none() {
                 return Ok(hasher.finalize().to_hex().to_string());
             }
         }
     }
 }
 
-/// Notes that the optimisation ended, also when it panicked.
-struct Optimizing<'a>(&'a AtomicBool);
-
-impl Drop for Optimizing<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+impl Inner {
+    /// The words of a query or of a piece of one, as BM25 numbers them.
+    fn query_words(&self, text: &str) -> SparseVector {
+        self.bm25.embed_query(&words::spaced(text))
     }
+}
+
+fn identity(embedder: &dyn Embedder) -> Identity {
+    Identity { format: FORMAT, model: embedder.model().to_owned(), dimensions: embedder.dimensions() }
+}
+
+fn writer() -> Result<Arc<Worker>, SearchError> {
+    let worker = Worker::start("search-index");
+    worker.map(Arc::new).map_err(|source| SearchError::io(Path::new("a thread for the search index"), source))
+}
+
+/// BM25 as both engines compare by it: the weights are computed here, also for a server.
+fn bm25() -> EdgeBm25 {
+    let config = EdgeBm25Config {
+        avg_len: NotNan::new(AVERAGE_WORDS).expect("the average is a number"),
+        // Words as they stand, numbers included (the multilingual tokenizer drops those); `words`
+        // sees to the languages without spaces.
+        tokenizer: TokenizerType::Word,
+        ascii_folding: Some(true),
+        ..EdgeBm25Config::default()
+    };
+    EdgeBm25::new(config).expect("the settings of BM25 are in range")
 }
 
 /// Runs what blocks on a thread that may.

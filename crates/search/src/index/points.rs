@@ -18,6 +18,8 @@ const EXTRA_BYTES: usize = 4_000;
 
 /// The names of the stored values, which filters use too.
 pub(super) mod key {
+    /// The brain; only a server needs it, and it is left out of what is read back.
+    pub(crate) const TENANT: &str = "tenant";
     pub(crate) const MEMORY: &str = "memory";
     pub(crate) const ORDINAL: &str = "ordinal";
     pub(crate) const KIND: &str = "kind";

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use cairn_domain::id::MemoryId;
 use chrono::{DateTime, Utc};
-use qdrant_edge::{Filter, PointId, ScoredPoint, VectorInternal};
+use serde_json::Value;
+use tokio::sync::SemaphorePermit;
 use uuid::Uuid;
 
+use super::engine::{Near, Question, Sides};
 use super::points::Stored;
-use super::shard::{BM25, DENSE, sparse};
 use super::{DEPTH, Inner, MAX_DEPTH, SearchError, SearchIndex, blocking, filter};
 use crate::fuse::{self, Fused, Fusion, fuse};
 use crate::query::{Answer, Hit, MAX_FILTER_VALUES, MAX_LIMIT, MAX_QUERY_CHARS, Query};
@@ -44,9 +45,18 @@ impl SearchIndex {
     pub async fn search(&self, query: &Query) -> Result<Answer, SearchError> {
         check(query)?;
         let (vector, degraded) = self.query_vector(&query.text).await;
-        let query = query.clone();
-        let hits = self.with_turn(move |inner| inner.search(&query, vector.as_deref())).await?;
-        Ok(Answer { hits, degraded })
+        let _turn = self.turn().await?;
+        let mut depth = DEPTH.max(query.limit * 2);
+        loop {
+            let sides = self.ask(query, vector.clone(), depth).await?;
+            let (inner, query) = (Arc::clone(&self.inner), query.clone());
+            let hits = blocking("searching", move || Ok(inner.answer(&query, sides, depth))).await?;
+            if let Some(hits) = hits {
+                return Ok(Answer { hits, degraded });
+            }
+            // A few long memories fill the lists; look behind them.
+            depth = (depth * 4).min(MAX_DEPTH);
+        }
     }
 
     /// What the two sides find for a query before it is fused, each this many chunks: for measuring.
@@ -56,21 +66,21 @@ impl SearchIndex {
     pub async fn candidates(&self, query: &Query, depth: usize) -> Result<Candidates, SearchError> {
         check(query)?;
         let (vector, _) = self.query_vector(&query.text).await;
-        let query = query.clone();
-        self.with_turn(move |inner| {
-            let found = inner.ask(&query.text, vector.as_deref(), engine_filter(&query).as_ref(), depth)?;
-            Ok(Candidates { dense: found.dense, bm25: found.bm25 })
-        })
-        .await
+        let _turn = self.turn().await?;
+        let found = Found::read(self.ask(query, vector, depth).await?);
+        Ok(Candidates { dense: found.dense, bm25: found.bm25 })
     }
 
-    async fn with_turn<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Inner) -> Result<T, SearchError> + Send + 'static,
-    ) -> Result<T, SearchError> {
-        let inner = Arc::clone(&self.inner);
-        let _turn = self.inner.searching.acquire().await.map_err(|_| SearchError::Stopped("searching"))?;
-        blocking("searching", move || work(&inner)).await
+    /// Waits until one more search may run.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, SearchError> {
+        self.inner.searching.acquire().await.map_err(|_| SearchError::Stopped("searching"))
+    }
+
+    /// Asks both sides.
+    async fn ask(&self, query: &Query, dense: Option<Vec<f32>>, depth: usize) -> Result<Sides, SearchError> {
+        let words = Some(self.inner.query_words(&query.text)).filter(|words| !words.indices.is_empty());
+        let filter = filter::conditions(&query.filter);
+        self.inner.engine.nearest(Question { dense, words, filter, depth }).await
     }
 
     /// The vector of a query; none when the model knows none of its words or cannot be had.
@@ -99,43 +109,24 @@ struct Group {
     others: usize,
 }
 
-impl Inner {
-    fn search(&self, query: &Query, vector: Option<&[f32]>) -> Result<Vec<Hit>, SearchError> {
-        let filter = engine_filter(query);
-        let mut depth = DEPTH.max(query.limit * 2);
-        loop {
-            let found = self.ask(&query.text, vector, filter.as_ref(), depth)?;
-            let exhausted = found.dense.len() < depth && found.bm25.len() < depth;
-            let groups = grouped(fuse::DEFAULT, &found);
-            if groups.len() >= query.limit || exhausted || depth >= MAX_DEPTH {
-                return Ok(self.hits(query, groups, found.stored));
-            }
-            // A few long memories fill the lists; look behind them.
-            depth = (depth * 4).min(MAX_DEPTH);
-        }
+impl Found {
+    /// Reads what is stored beside the points.
+    fn read(sides: Sides) -> Self {
+        let mut stored = HashMap::new();
+        let dense = keep(sides.dense, &mut stored);
+        let bm25 = keep(sides.words, &mut stored);
+        Self { dense, bm25, stored }
     }
+}
 
-    /// Asks both sides.
-    fn ask(
-        &self,
-        text: &str,
-        vector: Option<&[f32]>,
-        filter: Option<&Filter>,
-        depth: usize,
-    ) -> Result<Found, SearchError> {
-        let failed = |error| SearchError::engine("searching", error);
-        let mut found = Found::default();
-        if let Some(vector) = vector {
-            let vector = VectorInternal::Dense(vector.to_vec());
-            let points = self.shard.nearest(DENSE, vector, filter.cloned(), depth).map_err(failed)?;
-            found.dense = keep(points, &mut found.stored);
-        }
-        let words = self.query_words(text);
-        if !words.indices.is_empty() {
-            let points = self.shard.nearest(BM25, sparse(words), filter.cloned(), depth).map_err(failed)?;
-            found.bm25 = keep(points, &mut found.stored);
-        }
-        Ok(found)
+impl Inner {
+    /// Makes an answer of what was found; `None` when there is more to be had by asking for more.
+    fn answer(&self, query: &Query, sides: Sides, depth: usize) -> Option<Vec<Hit>> {
+        let exhausted = sides.dense.len() < depth && sides.words.len() < depth;
+        let found = Found::read(sides);
+        let groups = grouped(fuse::DEFAULT, &found);
+        (groups.len() >= query.limit || exhausted || depth >= MAX_DEPTH)
+            .then(|| self.hits(query, groups, found.stored))
     }
 
     fn hits(&self, query: &Query, groups: Vec<Group>, mut stored: HashMap<Uuid, Stored>) -> Vec<Hit> {
@@ -195,29 +186,22 @@ fn grouped(fusion: Fusion, found: &Found) -> Vec<Group> {
 
 /// Reads what is stored beside points. A point that cannot be read is left out: it was written by
 /// a version whose folder would have been refused.
-fn keep(points: Vec<ScoredPoint>, stored: &mut HashMap<Uuid, Stored>) -> Vec<Candidate> {
+fn keep(points: Vec<Near>, stored: &mut HashMap<Uuid, Stored>) -> Vec<Candidate> {
     points
         .into_iter()
-        .filter_map(|point| {
-            let PointId::Uuid(id) = point.id else { return None };
+        .filter_map(|Near { id, score, payload }| {
             let memory = match stored.get(&id) {
                 Some(known) => known.memory,
                 None => {
-                    let value = serde_json::Value::Object(point.payload?.0);
-                    let read: Stored = serde_json::from_value(value).ok()?;
+                    let read: Stored = serde_json::from_value(Value::Object(payload)).ok()?;
                     let memory = read.memory;
                     stored.insert(id, read);
                     memory
                 }
             };
-            Some(Candidate { point: id, memory, score: point.score })
+            Some(Candidate { point: id, memory, score })
         })
         .collect()
-}
-
-fn engine_filter(query: &Query) -> Option<Filter> {
-    let conditions = filter::conditions(&query.filter)?;
-    Some(serde_json::from_value(conditions).expect("the filter is one the engine knows"))
 }
 
 fn check(query: &Query) -> Result<(), SearchError> {

@@ -11,31 +11,14 @@ use qdrant_edge::{
     CountRequest, CreateIndex, Distance, EdgeConfig, EdgeOptimizersConfig, EdgeShard, EdgeSparseVectorParams,
     EdgeVectorParams, FieldIndexOperations, Filter, HnswIndexConfig, Modifier, NamedQuery, OperationResult,
     PointId, PointInsertOperations, PointOperations, PointStructPersisted, QueryEnum, Record, ScoredPoint,
-    ScrollRequest, SearchRequest, SparseVector, UpdateOperation, VectorInternal, VectorStorageDatatype,
-    WalOptions, WithPayloadInterface,
+    ScrollRequest, SearchRequest, UpdateOperation, VectorInternal, VectorStorageDatatype, WalOptions,
+    WithPayloadInterface,
 };
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::points::key;
-use super::{SearchError, UNINDEXED_POINTS, room, wal};
-
-/// The names of the two vectors of a point.
-pub(super) const DENSE: &str = "dense";
-pub(super) const BM25: &str = "bm25";
-
-/// What the folder was written by. Part of it is the version of everything that decides what stands
-/// in a point: the chunker, the BM25 settings, the stored values, the storage settings.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Identity {
-    pub(super) format: u32,
-    pub(super) model: String,
-    pub(super) dimensions: usize,
-}
-
-/// The version of the folder's content. Raise it when an index written before must be rebuilt.
-pub(super) const FORMAT: u32 = 1;
+use super::layout::{BM25, DENSE, FIELDS, FieldIndex, Identity, indexing_threshold};
+use super::{SearchError, room, wal};
 
 const IDENTITY_FILE: &str = "cairn-index.json";
 const LOCK_FILE: &str = "cairn-index.lock";
@@ -265,12 +248,6 @@ impl Drop for Shard {
     }
 }
 
-impl std::fmt::Display for Identity {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "model {} with {} dimensions, format {}", self.model, self.dimensions, self.format)
-    }
-}
-
 fn is_vacant(folder: &Path) -> io::Result<bool> {
     match fs::read_dir(folder) {
         Ok(mut entries) => Ok(entries.next().is_none()),
@@ -292,10 +269,10 @@ fn create(folder: &Path, identity: &Identity) -> Result<(), SearchError> {
     room::for_batch(&new)?;
     let failed = |error: qdrant_edge::OperationError| SearchError::engine("making the index", error);
     let engine = EdgeShard::new(&new, config(identity.dimensions)).map_err(failed)?;
-    for (name, schema) in payload_indexes() {
+    for (name, index) in FIELDS {
         let operation = CreateIndex {
             field_name: name.parse().expect("the name of a stored value is a path"),
-            field_schema: Some(serde_json::from_value(schema).expect("the schema is one the engine knows")),
+            field_schema: Some(serde_json::from_value(schema(index)).expect("the schema is one the engine knows")),
         };
         engine
             .update(UpdateOperation::FieldIndexOperation(FieldIndexOperations::CreateIndex(operation)))
@@ -336,7 +313,6 @@ fn read_identity(folder: &Path) -> Result<Identity, SearchError> {
 
 /// How the shard is laid out.
 fn config(dimensions: usize) -> EdgeConfig {
-    let vector_bytes = dimensions * size_of::<f32>();
     EdgeConfig {
         on_disk_payload: true,
         vectors: [(
@@ -366,29 +342,22 @@ fn config(dimensions: usize) -> EdgeConfig {
         hnsw_config: HnswIndexConfig { on_disk: Some(true), ..HnswIndexConfig::default() },
         quantization_config: None,
         optimizers: EdgeOptimizersConfig {
-            indexing_threshold: Some((UNINDEXED_POINTS * vector_bytes).div_ceil(1024)),
+            indexing_threshold: Some(indexing_threshold(dimensions)),
             ..EdgeOptimizersConfig::default()
         },
         wal_options: Some(WalOptions { segment_capacity: WAL_FILE_BYTES, ..WalOptions::default() }),
     }
 }
 
-/// Every value that a search filters by has an index, or each filter would read every point.
-fn payload_indexes() -> [(&'static str, serde_json::Value); 10] {
-    let number = json!({ "type": "integer", "lookup": false, "range": true, "enable_hnsw": false });
-    let id = json!({ "type": "uuid", "enable_hnsw": false });
-    [
-        (key::MEMORY, id.clone()),
-        (key::ORDINAL, json!({ "type": "integer", "lookup": true, "range": false, "enable_hnsw": false })),
-        (key::KIND, json!({ "type": "keyword" })),
-        (key::TAGS, json!({ "type": "keyword" })),
-        (key::LINKS, id),
-        (key::TRUTH, number.clone()),
-        (key::CREATED, number.clone()),
-        (key::UPDATED, number.clone()),
-        (key::WHEN, number),
-        (key::ARCHIVED, json!({ "type": "bool", "enable_hnsw": false })),
-    ]
+/// How a value's index is spelled.
+fn schema(index: FieldIndex) -> serde_json::Value {
+    match index {
+        FieldIndex::Id => json!({ "type": "uuid", "enable_hnsw": false }),
+        FieldIndex::Equal => json!({ "type": "integer", "lookup": true, "range": false, "enable_hnsw": false }),
+        FieldIndex::Between => json!({ "type": "integer", "lookup": false, "range": true, "enable_hnsw": false }),
+        FieldIndex::Word => json!({ "type": "keyword" }),
+        FieldIndex::Flag => json!({ "type": "bool", "enable_hnsw": false }),
+    }
 }
 
 /// What a panic said.
@@ -398,9 +367,4 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
         .cloned()
         .or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()))
         .unwrap_or_else(|| "the engine stopped without a reason".to_owned())
-}
-
-/// A sparse vector as the engine takes it.
-pub(super) fn sparse(vector: SparseVector) -> VectorInternal {
-    VectorInternal::Sparse(vector)
 }

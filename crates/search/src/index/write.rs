@@ -2,20 +2,23 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use cairn_domain::id::MemoryId;
-use qdrant_edge::{Filter, PointId, PointStruct, PointStructPersisted, Vector, Vectors};
-use serde_json::json;
+use serde_json::Value;
+use uuid::Uuid;
 
+use super::engine::Entry;
+use super::filter::{Condition, Test};
 use super::points::{self, Point, key};
-use super::shard::{BM25, DENSE};
-use super::{EMBED_TEXTS, Inner, SearchError, SearchIndex, WRITE_POINTS};
+use super::{EMBED_TEXTS, Inner, SearchError, SearchIndex};
 use crate::document::Change;
 use crate::words;
 
 /// How many ids are read at once while looking for chunks that are no more.
 const STALE_IDS: usize = 1_000;
+
+/// How many memories are asked for at once while looking for such chunks.
+const STALE_MEMORIES: usize = 1_000;
 
 impl SearchIndex {
     /// Applies changes; of several to one memory the last counts. Each memory's new chunks are
@@ -38,7 +41,7 @@ impl SearchIndex {
             if last[&change.memory()] != at {
                 continue;
             }
-            batch.memories.insert(change.memory());
+            batch.memories.push(change.memory());
             match change {
                 Change::Put(document) => batch.points.extend(points::points(&document)),
                 Change::Remove(_) => batch.erases = true,
@@ -59,69 +62,55 @@ impl SearchIndex {
             let texts: Vec<String> = part.iter().map(|point| point.embedded.clone()).collect();
             vectors.extend(self.inner.embedder.embed(&texts).await?);
         }
-        let inner = Arc::clone(&self.inner);
-        let written = self.inner.writer.run(move || inner.write(batch, vectors)).await;
-        written.unwrap_or(Err(SearchError::Stopped("writing")))
+        let kept: HashSet<Uuid> = batch.points.iter().map(|point| point.id).collect();
+        let (inner, points) = (Arc::clone(&self.inner), batch.points);
+        let entries = self.inner.writer.run(move || inner.entries(points, vectors)).await;
+        self.inner.engine.upsert(entries.ok_or(SearchError::Stopped("writing"))?).await?;
+        for memories in batch.memories.chunks(STALE_MEMORIES) {
+            let stale = self.stale(memories, &kept).await?;
+            if !stale.is_empty() {
+                self.inner.engine.delete(stale, batch.erases).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The chunks that the index holds of these memories but they have no more.
+    async fn stale(&self, memories: &[MemoryId], kept: &HashSet<Uuid>) -> Result<Vec<Uuid>, SearchError> {
+        let memories = memories.iter().map(ToString::to_string).collect();
+        let filter = [Condition { key: key::MEMORY, test: Test::OneOf(memories) }];
+        let mut stale = Vec::new();
+        let mut from = None;
+        loop {
+            let page = self.inner.engine.page(&filter, false, from, STALE_IDS).await?;
+            stale.extend(page.points.into_iter().map(|(id, _)| id).filter(|id| !kept.contains(id)));
+            from = page.next;
+            if from.is_none() {
+                return Ok(stale);
+            }
+        }
     }
 }
 
-/// Memories that change, with all the points they have from now on.
+/// Memories that change, each once, with all the points they have from now on.
 #[derive(Default)]
 struct Batch {
-    memories: HashSet<MemoryId>,
+    memories: Vec<MemoryId>,
     points: Vec<Point>,
     /// Some of the memories are erased.
     erases: bool,
 }
 
 impl Inner {
-    fn write(&self, batch: Batch, vectors: Vec<Vec<f32>>) -> Result<(), SearchError> {
-        self.shard.has_room()?;
-        let failed = |error| SearchError::engine("writing", error);
-        let kept: HashSet<PointId> = batch.points.iter().map(|point| PointId::Uuid(point.id)).collect();
-        let mut points =
-            batch.points.into_iter().zip(vectors).map(|(point, vector)| self.engine_point(&point, vector));
-        loop {
-            let part: Vec<_> = points.by_ref().take(WRITE_POINTS).collect();
-            if part.is_empty() {
-                break;
-            }
-            self.shard.upsert(part).map_err(failed)?;
-        }
-        let stale = self.stale(&batch.memories, &kept)?;
-        if !stale.is_empty() {
-            if batch.erases {
-                self.shard.note_erasure()?;
-                self.erasures.fetch_add(1, Ordering::AcqRel);
-            }
-            self.shard.delete(stale).map_err(failed)?;
-        }
-        Ok(())
+    fn entries(&self, points: Vec<Point>, vectors: Vec<Vec<f32>>) -> Vec<Entry> {
+        points.into_iter().zip(vectors).map(|(point, vector)| self.entry(&point, vector)).collect()
     }
 
-    fn engine_point(&self, point: &Point, vector: Vec<f32>) -> PointStructPersisted {
+    fn entry(&self, point: &Point, dense: Vec<f32>) -> Entry {
         let words = self.bm25.embed_document(&words::spaced(&point.embedded));
-        let vectors = Vectors::from(vec![(DENSE, Vector::from(vector)), (BM25, Vector::from(words))]);
-        let stored = serde_json::to_value(&point.stored).expect("what is stored is JSON");
-        PointStruct::new(PointId::Uuid(point.id), vectors, stored).into()
-    }
-
-    /// The chunks that the index holds of these memories but they have no more.
-    fn stale(&self, memories: &HashSet<MemoryId>, kept: &HashSet<PointId>) -> Result<Vec<PointId>, SearchError> {
-        let filter = json!({ "must": [{ "key": key::MEMORY, "match": { "any": memories } }] });
-        let filter: Filter = serde_json::from_value(filter).expect("the filter is one the engine knows");
-        let mut stale = Vec::new();
-        let mut offset = None;
-        loop {
-            let (records, next) = self
-                .shard
-                .scroll(Some(filter.clone()), false, offset, STALE_IDS)
-                .map_err(|error| SearchError::engine("writing", error))?;
-            stale.extend(records.into_iter().map(|record| record.id).filter(|id| !kept.contains(id)));
-            offset = next;
-            if offset.is_none() {
-                return Ok(stale);
-            }
-        }
+        let Ok(Value::Object(payload)) = serde_json::to_value(&point.stored) else {
+            unreachable!("what is stored is a JSON object");
+        };
+        Entry { id: point.id, dense, words, payload }
     }
 }

@@ -1,8 +1,5 @@
 //! What the tests of the index share.
-#![allow(dead_code, reason = "each test uses a part of it")]
 
-use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
@@ -11,21 +8,10 @@ use cairn_domain::kind::Kind;
 use cairn_domain::truth::Truth;
 use cairn_search::document::{Change, Document};
 use cairn_search::embedder::{EmbedError, Embedder, StaticEmbedder};
-use cairn_search::index::{SearchError, SearchIndex};
+use cairn_search::index::SearchIndex;
 use cairn_search::query::{Answer, Filter, Query};
 use chrono::{DateTime, Utc};
-use tempfile::TempDir;
 use uuid::Uuid;
-
-pub async fn index() -> (TempDir, SearchIndex) {
-    let folder = tempfile::tempdir().unwrap();
-    let index = open(folder.path()).await.unwrap();
-    (folder, index)
-}
-
-pub async fn open(folder: &Path) -> Result<SearchIndex, SearchError> {
-    SearchIndex::open(&folder.join("index"), Arc::new(StaticEmbedder::new())).await
-}
 
 pub fn memory(number: u128) -> MemoryId {
     MemoryId::new(Uuid::from_u128(number))
