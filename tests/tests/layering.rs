@@ -19,7 +19,7 @@ fn allowed(package: &str) -> Option<&'static [&'static str]> {
         DOMAIN | EVENT_STORE | "cairn-telemetry" | "cairn-proto" => &[],
         "cairn-xtask" => &["cairn-testkit"],
         "cairn-gateway" => &[EVENT_STORE, "cairn-proto"],
-        "cairn-kafka" => &[EVENT_STORE],
+        "cairn-kafka" => &[DOMAIN, EVENT_STORE],
         "cairn-command" => &[DOMAIN, EVENT_STORE],
         READ_MODEL | SEARCH | "cairn-interchange" => &[DOMAIN],
         "cairn-projector" => &[DOMAIN, EVENT_STORE, READ_MODEL, SEARCH],
