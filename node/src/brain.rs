@@ -4,28 +4,37 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use cairn_command::{CommandError, Handler, RegisterPrincipal};
-use cairn_domain::id::PrincipalId;
+use cairn_domain::id::{BrainId, PrincipalId};
 use cairn_domain::principal::{Origin, Principal};
 use cairn_domain::truth::Truth;
 use cairn_event_store::keyring::{Keyring, KeyringError};
 use cairn_event_store::notary::{Notary, Noted, VerifyingKey};
 use cairn_event_store::sealed::Sealed;
 use cairn_event_store::sqlite::{OpenError, SqliteStore};
-use cairn_event_store::{Position, SharedStore};
-use cairn_projector::{Projection, Projector, SearchProjection, SearchReader, SqliteProjection, StartError};
+use cairn_event_store::{Position, PostgresStore, SharedStore};
+use cairn_projector::{
+    Leases, PostgresProjection, Projection, Projector, SearchProjection, SearchReader, SqliteProjection,
+    StartError, Turns,
+};
+use cairn_read_model::postgres::Server;
 use cairn_read_model::{Memories, Timeline};
 use cairn_search::embedder::{EmbedError, Embedder, HttpEmbedder, HttpEmbedderConfig, StaticEmbedder};
+use cairn_search::index::{ApiKey, SearchError, Server as SearchServer, Settings, Timeouts};
 use cairn_telemetry::Metrics;
 use chrono::{DateTime, Utc};
 use ed25519_dalek::SigningKey;
+use sqlx::PgPool;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::config::{Config, EmbedderConfig};
-use crate::data_folder::{DataFolder, DataFolderError, write_private};
+use crate::config::{Config, EmbedderConfig, Projections, QdrantConfig};
+use crate::data_folder::{DataFolder, DataFolderError, Identity, write_private};
+use crate::database::{self, DatabaseError};
 use crate::importer::Imports;
+use crate::log::Log;
 use crate::tokens::{Secret, Token, TokenError, Tokens};
 
 /// The name of the owner's token and principal.
@@ -40,7 +49,9 @@ pub struct Brain {
     /// Who may ask.
     pub tokens: Tokens,
     /// The sealed event log itself, for what only it can tell.
-    pub log: Arc<Sealed<SqliteStore>>,
+    pub log: Arc<Sealed<Log>>,
+    /// The database it is in, if it is in one.
+    pub database: Option<PgPool>,
     /// Signs the log.
     pub notary: Signing,
     /// Carries commands out.
@@ -67,6 +78,15 @@ pub struct Brain {
     pub embedder: String,
 }
 
+/// What a process is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It serves a brain.
+    Node,
+    /// It keeps the read models that several processes share up with the log, and nothing else.
+    Projector,
+}
+
 /// The notary at work.
 pub struct Signing {
     /// How far it is.
@@ -74,16 +94,22 @@ pub struct Signing {
     /// What it signs with, for whoever checks.
     pub key: VerifyingKey,
     ended: CancellationToken,
+    notary: Mutex<Option<Notary<Log>>>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Signing {
-    fn start(log: &Arc<Sealed<SqliteStore>>, key: SigningKey, folder: &DataFolder) -> Self {
+    fn new(log: &Arc<Sealed<Log>>, key: SigningKey, folder: &DataFolder) -> Self {
         let verifying = key.verifying_key();
         let (notary, noted) = Notary::new(Arc::clone(log), key, folder.notary());
-        let ended = CancellationToken::new();
-        let task = tokio::spawn(notary.run(ended.clone().cancelled_owned()));
-        Self { noted, key: verifying, ended, task: Mutex::new(Some(task)) }
+        let notary = Mutex::new(Some(notary));
+        Self { noted, key: verifying, ended: CancellationToken::new(), notary, task: Mutex::default() }
+    }
+
+    fn start(&self) {
+        let notary = self.notary.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let task = notary.map(|notary| tokio::spawn(notary.run(self.ended.clone().cancelled_owned())));
+        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = task;
     }
 
     /// Signs what is not signed yet, and ends.
@@ -103,6 +129,9 @@ pub enum BrainError {
     /// Its data folder cannot be used.
     #[error(transparent)]
     Folder(#[from] DataFolderError),
+    /// The database cannot be used.
+    #[error("the database cannot be used")]
+    Database(#[from] DatabaseError),
     /// Its event log cannot be used.
     #[error("the event log cannot be opened")]
     Log(#[from] OpenError),
@@ -121,6 +150,9 @@ pub enum BrainError {
     /// The read models cannot be used.
     #[error("the read models cannot be opened")]
     Projector(#[from] StartError),
+    /// The search index's server cannot be used.
+    #[error("the Qdrant server cannot be used")]
+    Search(#[from] SearchError),
     /// The embedder cannot be used.
     #[error("the embedder cannot be used")]
     Embedder(#[from] EmbedError),
@@ -132,29 +164,52 @@ impl Brain {
     /// # Errors
     /// See [`BrainError`].
     pub async fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, BrainError> {
+        Self::open_as(Role::Node, config, metrics).await
+    }
+
+    /// Opens what a process of this role needs of a brain.
+    ///
+    /// # Errors
+    /// See [`BrainError`].
+    pub async fn open_as(role: Role, config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, BrainError> {
         let folder = DataFolder::open(&config.data)?;
-        let identity = folder.identity()?;
-        let log = SqliteStore::open(folder.events(), identity.brain)?;
-        let keyring = Keyring::open(folder.keys(), identity.wrapping_key())?;
-        let log = Arc::new(Sealed::open(log, keyring).await?);
+        let identity = folder.identity(config.brain_key.as_deref())?;
+        let Storage { log, memories, timeline, mut projections, database } =
+            storage(config, &folder, &identity).await?;
         let store: SharedStore = log.clone();
         let handler = Handler::open(Arc::clone(&store)).await?;
         let tokens = Tokens::open(&folder.tokens())?;
         let embedder = embedder(&config.embedder).await?;
         let name = embedder.model().to_owned();
-        let (memories, timeline, search) = (Memories::default(), Timeline::default(), SearchReader::default());
-        let projections: Vec<Arc<dyn Projection>> = vec![
-            Arc::new(SqliteProjection::memories(memories.clone())),
-            Arc::new(SqliteProjection::timeline(timeline.clone())),
-            Arc::new(SearchProjection::new(search.clone(), embedder)),
-        ];
-        let projector = Projector::start(store, folder.read(), projections).await?;
-        let notary = Signing::start(&log, identity.key, &folder);
+        let search = SearchReader::default();
+        let read_models = database.clone().map(|pool| Server::new(pool, identity.brain, Handle::current()));
+        projections.push(Arc::new(match &config.qdrant {
+            Some(qdrant) => {
+                let server = search_server(qdrant, identity.brain)?;
+                SearchProjection::on_server(search.clone(), embedder, server, read_models)
+            }
+            None => SearchProjection::new(search.clone(), embedder),
+        }));
+        if role == Role::Projector {
+            projections.retain(|projection| projection.is_shared());
+        }
+        let leases = database.clone().map(|pool| Leases::new(pool, identity.brain));
+        let turns = match (leases, role, config.projections) {
+            (None, ..) => Turns::Alone,
+            (Some(_), Role::Node, Projections::External) => Turns::Others,
+            (Some(leases), ..) => Turns::Shared(leases),
+        };
+        let projector = Projector::start_in_turns(store, folder.read(), projections, turns).await?;
+        let notary = Signing::new(&log, identity.key, &folder);
+        if role == Role::Node {
+            notary.start();
+        }
         let brain = Self {
             brain: identity.brain,
             folder,
             tokens,
             log,
+            database,
             notary,
             handler,
             projector,
@@ -168,7 +223,7 @@ impl Brain {
             started: Instant::now(),
             embedder: name,
         };
-        brain.ensure_owner().await?;
+        brain.ensure_owner(role).await?;
         Ok(Arc::new(brain))
     }
 
@@ -203,11 +258,12 @@ impl Brain {
         self.stopping.cancel();
         self.projector.shutdown().await;
         self.notary.stop().await;
+        self.log.keyring().close().await;
         self.log.store().close().await;
         self.folder.withdraw();
     }
 
-    async fn ensure_owner(&self) -> Result<(), BrainError> {
+    async fn ensure_owner(&self, role: Role) -> Result<(), BrainError> {
         let path = self.folder.owner_token();
         let now = Utc::now();
         let has_owner = self
@@ -219,10 +275,64 @@ impl Brain {
             return Ok(());
         }
         // A new one also when the file was lost: whoever can write the data folder owns the brain anyway.
-        let (_, secret) = self.create_token(OWNER, Truth::User, None, None, None).await?;
+        let (_, secret) = match role {
+            Role::Node => self.create_token(OWNER, Truth::User, None, None, None).await?,
+            // Whoever only looks after projections writes no memory, so the log need not know of them.
+            Role::Projector => {
+                self.tokens.add(OWNER, Truth::User, Origin::of(Truth::User, OWNER), None, Utc::now())?
+            }
+        };
         write_private(&path, format!("{}\n", secret.expose()).as_bytes())?;
         Ok(())
     }
+}
+
+/// What the configuration chose to keep the brain in.
+struct Storage {
+    log: Arc<Sealed<Log>>,
+    memories: Memories,
+    timeline: Timeline,
+    projections: Vec<Arc<dyn Projection>>,
+    /// The database it is in, if it is in one.
+    database: Option<PgPool>,
+}
+
+async fn storage(config: &Config, folder: &DataFolder, identity: &Identity) -> Result<Storage, BrainError> {
+    match &config.database {
+        Some(database) => {
+            let pool = database::open(database).await?;
+            let keyring = Keyring::open_postgres(pool.clone(), identity.brain, identity.wrapping_key()).await?;
+            let log = PostgresStore::open(pool.clone(), identity.brain).await?;
+            let server = Server::new(pool.clone(), identity.brain, Handle::current());
+            Ok(Storage {
+                log: Arc::new(Sealed::open(Log::Postgres(log), keyring).await?),
+                memories: Memories::postgres(server.clone()),
+                timeline: Timeline::postgres(server.clone()),
+                projections: vec![
+                    Arc::new(PostgresProjection::memories(server.clone())),
+                    Arc::new(PostgresProjection::timeline(server)),
+                ],
+                database: Some(pool),
+            })
+        }
+        None => {
+            let log = SqliteStore::open(folder.events(), identity.brain)?;
+            let keyring = Keyring::open(folder.keys(), identity.wrapping_key())?;
+            let (memories, timeline) = (Memories::default(), Timeline::default());
+            let projections: Vec<Arc<dyn Projection>> = vec![
+                Arc::new(SqliteProjection::memories(memories.clone())),
+                Arc::new(SqliteProjection::timeline(timeline.clone())),
+            ];
+            let log = Arc::new(Sealed::open(Log::Sqlite(log), keyring).await?);
+            Ok(Storage { log, memories, timeline, projections, database: None })
+        }
+    }
+}
+
+fn search_server(config: &QdrantConfig, brain: Uuid) -> Result<SearchServer, BrainError> {
+    let api_key = config.api_key.as_ref().map(|key| ApiKey::new(key.expose())).transpose()?;
+    let settings = Settings { url: config.url.clone(), api_key, timeouts: Timeouts::default() };
+    Ok(SearchServer::new(settings, BrainId::new(brain))?)
 }
 
 async fn embedder(config: &EmbedderConfig) -> Result<Arc<dyn Embedder>, BrainError> {

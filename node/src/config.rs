@@ -2,6 +2,7 @@
 //!
 //! An unknown key is an error wherever it stands: a misspelt setting must not be ignored.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -27,7 +28,139 @@ pub struct Config {
     pub log: LogFormat,
     /// What turns text into vectors.
     pub embedder: EmbedderConfig,
+    /// The PostgreSQL database that holds log, keys and read models. None: files of the data folder.
+    pub database: Option<DatabaseConfig>,
+    /// The Qdrant server that holds the search index. None: files of the data folder.
+    pub qdrant: Option<QdrantConfig>,
+    /// Where KurrentDB's protocol is answered. None: nowhere.
+    pub gateway: Option<GatewayConfig>,
+    /// The Kafka brokers that events are published to. None: nowhere.
+    pub kafka: Option<KafkaConfig>,
+    /// Where traces are sent.
+    pub traces: TracesConfig,
+    /// Who keeps the read models in servers up with the log.
+    pub projections: Projections,
+    /// The file of the brain's key, where it is not in the data folder: processes that serve one brain share it.
+    pub brain_key: Option<PathBuf>,
 }
+
+/// Who keeps the read models in servers up with the log. Those in the data folder are always the node's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Projections {
+    /// The node, taking turns with others like it.
+    Internal,
+    /// `cairn-projector` processes.
+    External,
+}
+
+/// A text that must not be shown, such as a password.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// A PostgreSQL database.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseConfig {
+    /// `postgres://user:password@host:port/database`. The role must be neither a superuser nor able to pass by row-level
+    /// security.
+    pub url: Secret,
+    /// The most connections the node opens.
+    #[serde(default = "default_connections")]
+    pub connections: u32,
+}
+
+const fn default_connections() -> u32 {
+    24
+}
+
+/// A Qdrant server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QdrantConfig {
+    /// Its gRPC endpoint, such as `http://localhost:6334`.
+    pub url: String,
+    /// Its key, where it asks for one.
+    #[serde(default)]
+    pub api_key: Option<Secret>,
+}
+
+/// Where KurrentDB's protocol is answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayConfig {
+    /// The address; KurrentDB's own port is 2113.
+    pub listen: SocketAddr,
+    /// The certificate, as PEM, with those it rests on. Clients send credentials only to a server that has one.
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
+    /// The certificate's private key, as PEM.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+    /// The name of the token that calls without credentials act with. Without it they are refused.
+    #[serde(default)]
+    pub anonymous: Option<String>,
+}
+
+/// Kafka.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaConfig {
+    /// The brokers to begin with, as `host:port,host:port`.
+    pub brokers: String,
+    /// What the names of topics begin with.
+    #[serde(default = "default_prefix")]
+    pub topic_prefix: String,
+    /// More properties of librdkafka, such as those for SASL.
+    #[serde(default)]
+    pub properties: BTreeMap<String, Secret>,
+}
+
+/// Where traces are sent, beside what the `OTEL_` variables say.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TracesConfig {
+    /// The collector, such as `http://localhost:4317`. None: traces are not sent.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+    /// A file with what the collector wants with each request, as `name=value,name=value`.
+    #[serde(default)]
+    pub headers_file: Option<PathBuf>,
+    /// What this process is called.
+    #[serde(default)]
+    pub service_name: Option<String>,
+    /// The share of traces that are sent, from 0 to 1.
+    #[serde(default)]
+    pub sample_ratio: Option<f64>,
+}
+
+fn default_prefix() -> String {
+    "cairn".to_owned()
+}
+
+/// Variables that other programs know by these names, with what they set here. `<NAME>_FILE` names a file that holds the
+/// value instead.
+const COMMON_VARIABLES: [(&str, &str); 5] = [
+    ("DATABASE_URL", "database.url"),
+    ("QDRANT_URL", "qdrant.url"),
+    ("QDRANT_API_KEY", "qdrant.api_key"),
+    ("KAFKA_BROKERS", "kafka.brokers"),
+    ("KAFKA_TOPIC_PREFIX", "kafka.topic_prefix"),
+];
 
 /// How logs are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +195,16 @@ pub enum ConfigError {
     /// The file that was named does not exist.
     #[error("the configuration file {0} does not exist")]
     Missing(PathBuf),
+    /// A file that a variable names cannot be read.
+    #[error("{variable} names {path}, which cannot be read")]
+    File {
+        /// The variable.
+        variable: String,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The platform names no home folder.
     #[error("no home folder is known; name the data folder with --data or CAIRN_DATA")]
     NoHome,
@@ -88,6 +231,13 @@ impl Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)),
             log: LogFormat::Text,
             embedder: EmbedderConfig::default(),
+            database: None,
+            qdrant: None,
+            gateway: None,
+            kafka: None,
+            traces: TracesConfig::default(),
+            projections: Projections::Internal,
+            brain_key: None,
         };
         let figment = Figment::from(Serialized::defaults(defaults));
         let own = data.join(CONFIG_FILE);
@@ -97,10 +247,26 @@ impl Config {
             None if own.exists() => figment.merge(Toml::file_exact(own)),
             None => figment,
         };
+        let figment = COMMON_VARIABLES.into_iter().try_fold(figment, |figment, (name, key)| {
+            Ok::<_, ConfigError>(match variable(name)? {
+                Some(value) => figment.merge((key, value)),
+                None => figment,
+            })
+        })?;
         // The clients' own variables share the prefix and are not the node's configuration.
         let environment = Env::prefixed("CAIRN_").ignore(&["url", "token", "data"]).split("__");
         figment.merge(environment).extract().map_err(|error| ConfigError::Invalid(Box::new(error)))
     }
+}
+
+/// The value of a variable, or of the file that it names.
+fn variable(name: &str) -> Result<Option<String>, ConfigError> {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let Some(file) = set(&format!("{name}_FILE")) else { return Ok(set(name)) };
+    let failed =
+        |source| ConfigError::File { variable: format!("{name}_FILE"), path: file.clone().into(), source };
+    let text = std::fs::read_to_string(&file).map_err(failed)?;
+    Ok(Some(text.trim().to_owned()))
 }
 
 #[cfg(test)]

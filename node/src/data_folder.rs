@@ -154,6 +154,11 @@ impl DataFolder {
         self.path.join("log/notary")
     }
 
+    /// How far what is published elsewhere has got.
+    pub fn published(&self) -> PathBuf {
+        self.path.join("log/published")
+    }
+
     /// The read models.
     pub fn read(&self) -> PathBuf {
         self.path.join("read")
@@ -169,15 +174,16 @@ impl DataFolder {
         self.path.join("owner.token")
     }
 
-    /// The brain's identity; made at the first start.
+    /// The brain's identity, from the file named or from the folder's own; the latter is made at the first start.
     ///
     /// # Errors
-    /// When the key file is damaged, or missing although there is a log.
-    pub fn identity(&self) -> Result<Identity, DataFolderError> {
-        let path = self.path.join("brain.key");
+    /// When the key file is damaged, or missing although it was named or there is a log.
+    pub fn identity(&self, named: Option<&Path>) -> Result<Identity, DataFolderError> {
+        let path = named.map_or_else(|| self.path.join("brain.key"), Path::to_owned);
+        let may_be_made = named.is_none() && !self.events().exists();
         let seed = match fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.events().exists() => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && may_be_made => {
                 let mut seed = [0_u8; 32];
                 getrandom::fill(&mut seed).map_err(|error| DataFolderError::Io {
                     path: path.clone(),
@@ -277,11 +283,11 @@ mod tests {
     fn the_identity_stays_and_its_file_is_private() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let data = DataFolder::open(&folder.path().join("data")).expect("opens");
-        let brain = data.identity().expect("made").brain;
-        assert_eq!(data.identity().expect("read").brain, brain);
+        let brain = data.identity(None).expect("made").brain;
+        assert_eq!(data.identity(None).expect("read").brain, brain);
         let mode = fs::metadata(data.path().join("brain.key")).expect("exists").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         fs::write(data.path().join("brain.key"), "zz").expect("write");
-        assert!(matches!(data.identity(), Err(DataFolderError::Damaged { .. })));
+        assert!(matches!(data.identity(None), Err(DataFolderError::Damaged { .. })));
     }
 }

@@ -25,12 +25,13 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use cairn_telemetry::trace::TraceContext;
+use cairn_telemetry::{red, spans, trace};
 use futures::FutureExt;
-use metrics::{counter, histogram};
-use tracing::{debug, error};
+use tracing::{Instrument, debug, error};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
@@ -98,19 +99,30 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     api
 }
 
+/// The service of a process that only looks after projections.
+pub fn projector_service(app: App) -> Router {
+    let (routes, _) = admin::projector_routes().split_for_parts();
+    layered(routes, app)
+}
+
 /// The service that answers requests.
 pub fn service(app: App) -> Router {
     let (routes, _) = documented().split_for_parts();
     let document = serde_json::to_vec(&openapi()).expect("the OpenAPI document is plain data");
     let document: bytes::Bytes = document.into();
+    let routes = routes.route(
+        "/openapi.json",
+        axum::routing::get(move || {
+            let document = document.clone();
+            async move { ([(header::CONTENT_TYPE, "application/json")], document) }
+        }),
+    );
+    layered(routes, app)
+}
+
+/// What every request passes through.
+fn layered(routes: Router<App>, app: App) -> Router {
     routes
-        .route(
-            "/openapi.json",
-            axum::routing::get(move || {
-                let document = document.clone();
-                async move { ([(header::CONTENT_TYPE, "application/json")], document) }
-            }),
-        )
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
@@ -140,13 +152,17 @@ async fn observe(State(app): State<App>, request: Request, next: Next) -> Respon
     let started = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let parent = caller_trace(request.headers());
+    let span = spans::http(id, method.as_str(), route.as_deref().unwrap_or("unknown"), parent.as_ref());
+    spans::tenant(&span, app.brain);
     let (request, body) = drainable(request);
-    let answer = std::panic::AssertUnwindSafe(REQUEST_ID.scope(id, next.run(request))).catch_unwind();
+    let answer = REQUEST_ID.scope(id, next.run(request).instrument(span.clone()));
+    let answer = std::panic::AssertUnwindSafe(answer).catch_unwind();
     let patience = if route.as_deref() == Some(SLOW_ROUTE) { Duration::MAX } else { REQUEST_TIMEOUT };
     let mut response = match tokio::time::timeout(patience, answer).await {
         Ok(Ok(response)) => response,
         Ok(Err(_)) => {
-            error!(request = %id, "a handler panicked");
+            span.in_scope(|| error!(request = %id, "a handler panicked"));
             let error = ApiError::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "INTERNAL_ERROR",
@@ -173,16 +189,22 @@ async fn observe(State(app): State<App>, request: Request, next: Next) -> Respon
     }
     let route = route.unwrap_or_else(|| "unknown".to_owned());
     let status = response.status().as_u16();
-    debug!(request = %id, brain = %app.brain, %method, %route, status, elapsed_us = started.elapsed().as_micros(), "answered");
-    // Whatever a client invents must not become a series of its own.
-    let known =
-        [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS];
-    let method = if known.contains(&method) { method.to_string() } else { "other".to_owned() };
-    let seconds = started.elapsed().as_secs_f64();
-    histogram!("cairn_http_request_seconds", "method" => method.clone(), "route" => route.clone()).record(seconds);
-    counter!("cairn_http_requests_total", "method" => method, "route" => route, "status" => status.to_string())
-        .increment(1);
+    spans::answered(&span, status);
+    let own = span.in_scope(|| {
+        debug!(%method, %route, status, elapsed_us = started.elapsed().as_micros(), "answered");
+        trace::current()
+    });
+    if let Some(own) = own.and_then(|own| HeaderValue::from_str(&own).ok()) {
+        response.headers_mut().insert("traceparent", own);
+    }
+    red::http(method.as_str(), &route, status, started.elapsed());
     response
+}
+
+/// The trace that the caller says the request belongs to.
+fn caller_trace(headers: &HeaderMap) -> Option<TraceContext> {
+    let values = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    TraceContext::from_headers(values("traceparent"), values("tracestate"))
 }
 
 /// Keeps a handle on the body of a request, where it has one.

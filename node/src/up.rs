@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use axum::ServiceExt;
 use axum::extract::Request;
 use axum::http::Uri;
+use axum::{Router, ServiceExt};
 use cairn_domain::id::PrincipalId;
 use cairn_domain::principal::{Origin, Principal};
 use cairn_domain::truth::Truth;
-use cairn_telemetry::Metrics;
+use cairn_telemetry::{Export, Headers, Metrics, Telemetry, usage};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -26,8 +26,8 @@ use crate::cli::UpArgs;
 use crate::cli::args::{self, Global};
 use crate::config::{Config, LogFormat, default_data_folder};
 use crate::data_folder::Running;
-use crate::http;
 use crate::importer::{self, ImportReport, ImportRequest, ImportState};
+use crate::{gateway, http, kafka};
 
 /// How long open requests get to end when the node stops.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(10);
@@ -46,18 +46,7 @@ pub async fn up(global: &Global, args: UpArgs) -> Result<()> {
     if let Some(listen) = args.listen {
         config.listen = listen;
     }
-    if let Some(format) = args.log {
-        config.log = match format {
-            args::LogFormat::Text => LogFormat::Text,
-            args::LogFormat::Json => LogFormat::Json,
-        };
-    }
-    let format = match config.log {
-        LogFormat::Text => cairn_telemetry::LogFormat::Text,
-        LogFormat::Json => cairn_telemetry::LogFormat::Json,
-    };
-    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| default_filter(config.log).to_owned());
-    cairn_telemetry::init_logs(format, &filter)?;
+    let telemetry = start_telemetry(&mut config, args.log)?;
     let metrics = Arc::new(Metrics::install()?);
     let listener = TcpListener::bind(config.listen)
         .await
@@ -65,10 +54,19 @@ pub async fn up(global: &Global, args: UpArgs) -> Result<()> {
     let url = format!("http://{}", listener.local_addr()?);
     let brain = Brain::open(&config, metrics).await?;
     brain.folder.announce(&Running { url: url.clone(), pid: std::process::id(), brain: brain.brain })?;
+    measure_pool(&brain);
+    let gateway = match &config.gateway {
+        Some(gateway) => Some(gateway::start(&brain, gateway).await?),
+        None => None,
+    };
+    let kafka = config.kafka.as_ref().map(|config| kafka::start(&brain, config)).transpose()?;
     let stop = CancellationToken::new();
     let server = tokio::spawn(serve(listener, Arc::clone(&brain), stop.clone()));
     if !quiet {
-        greet(&brain, &url);
+        greet(&brain, &url, &config);
+        if let Some(gateway) = &gateway {
+            println!("  kurrentdb://{}", gateway.address);
+        }
     }
     let worked = async {
         for vault in &args.import {
@@ -93,8 +91,63 @@ pub async fn up(global: &Global, args: UpArgs) -> Result<()> {
     if tokio::time::timeout(SHUTDOWN_PATIENCE, server).await.is_err() {
         info!("some requests did not end in time and were dropped");
     }
+    if let Some(gateway) = gateway {
+        gateway.ended().await;
+    }
+    if let Some(kafka) = kafka {
+        kafka.ended().await;
+    }
     brain.close().await;
+    end_telemetry(telemetry).await;
     ended
+}
+
+/// Begins to write the log, as the command line or else the configuration says, and to send traces where there is a
+/// collector.
+pub fn start_telemetry(config: &mut Config, asked: Option<args::LogFormat>) -> Result<Telemetry> {
+    if let Some(format) = asked {
+        config.log = match format {
+            args::LogFormat::Text => LogFormat::Text,
+            args::LogFormat::Json => LogFormat::Json,
+        };
+    }
+    let format = match config.log {
+        LogFormat::Text => cairn_telemetry::LogFormat::Text,
+        LogFormat::Json => cairn_telemetry::LogFormat::Json,
+    };
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| default_filter(config.log).to_owned());
+    let traces = &config.traces;
+    let headers = match &traces.headers_file {
+        Some(file) => {
+            let text =
+                std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+            text.trim().parse()?
+        }
+        None => Headers::default(),
+    };
+    let export = Export {
+        endpoint: traces.endpoint.clone(),
+        headers,
+        service_name: traces.service_name.clone(),
+        sample_ratio: traces.sample_ratio,
+    };
+    Ok(cairn_telemetry::init(format, &filter, &export)?)
+}
+
+/// Sends the traces that are left, and waits for that no longer than a moment.
+pub async fn end_telemetry(telemetry: Telemetry) {
+    // A task is lost only where the runtime itself is ending.
+    let _ = tokio::task::spawn_blocking(move || telemetry.shutdown()).await;
+}
+
+/// Measures the connections to the database.
+pub fn measure_pool(brain: &Brain) {
+    let Some(pool) = brain.database.clone() else { return };
+    brain.metrics.on_render(move || {
+        let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
+        let in_use = pool.size().saturating_sub(idle);
+        usage::pool("postgres", usage::Pool { in_use, idle, max: pool.options().get_max_connections() });
+    });
 }
 
 /// A person at a terminal is told what goes wrong; a log for machines also what happens.
@@ -108,8 +161,13 @@ const fn default_filter(format: LogFormat) -> &'static str {
 
 /// Serves HTTP until told to stop, then lets open requests end.
 pub async fn serve(listener: TcpListener, brain: Arc<Brain>, stop: CancellationToken) -> Result<()> {
+    serve_until(listener, http::service(brain), stop).await
+}
+
+/// Serves routes until told to stop, then lets open requests end.
+pub async fn serve_until(listener: TcpListener, routes: Router, stop: CancellationToken) -> Result<()> {
     let entities = MapRequestLayer::new(entities_are_memories);
-    let service = entities.layer(http::service(brain));
+    let service = entities.layer(routes);
     axum::serve(listener, ServiceExt::<Request>::into_make_service(service))
         .with_graceful_shutdown(async move { stop.cancelled().await })
         .await?;
@@ -128,7 +186,8 @@ fn entities_are_memories<B>(mut request: axum::http::Request<B>) -> axum::http::
     request
 }
 
-async fn asked_to_stop() -> Result<()> {
+/// Waits for Ctrl-C or SIGTERM.
+pub async fn asked_to_stop() -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
@@ -199,11 +258,20 @@ fn tell(report: &ImportReport) {
     }
 }
 
-fn greet(brain: &Brain, url: &str) {
+fn greet(brain: &Brain, url: &str, config: &Config) {
     println!("Cairn {} serves brain {}", env!("CARGO_PKG_VERSION"), brain.brain);
     println!("  url    {url}");
     println!("  data   {}", brain.folder.path().display());
     println!("  token  {}", brain.folder.owner_token().display());
+    if config.database.is_some() {
+        println!("  log, keys and read models are in PostgreSQL");
+    }
+    if let Some(qdrant) = &config.qdrant {
+        println!("  the search index is at {}", qdrant.url);
+    }
+    if let Some(kafka) = &config.kafka {
+        println!("  events are published to {}", kafka.brokers);
+    }
 }
 
 fn suggest_next(brain: &Brain) {

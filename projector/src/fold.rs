@@ -12,7 +12,7 @@ use std::sync::Arc;
 use cairn_domain::body::CorruptBody;
 use cairn_domain::claim::Authorship;
 use cairn_domain::event::{DecodeError, Erased, Event, MemoryEvent, Metadata};
-use cairn_domain::id::{EventId, MemoryId, PrincipalId, memory_of_stream, memory_stream};
+use cairn_domain::id::{EventId, MemoryId, OWNED_STREAM_PREFIXES, PrincipalId, memory_of_stream, memory_stream};
 use cairn_domain::memory::Memory;
 use cairn_event_store::{Direction, Position, RecordedEvent, Revision, SharedStore, StoreError};
 use cairn_read_model::change::{Batch, MemoryChange, PrincipalChange, Touched};
@@ -158,6 +158,7 @@ impl Fold {
             batch.position = event.position.0;
             batch.recorded_at = event.recorded_at;
             match Subject::of(event)? {
+                Subject::Foreign => {}
                 Subject::Principal(principal) => self.principal(principal, event, &mut batch)?,
                 Subject::Memory(memory) => {
                     let place = *places.entry(memory).or_insert_with(|| {
@@ -307,10 +308,15 @@ impl Pending {
 enum Subject {
     Memory(MemoryId),
     Principal(PrincipalId),
+    /// A stream of another program's, which means nothing here.
+    Foreign,
 }
 
 impl Subject {
     fn of(event: &RecordedEvent) -> Result<Self, FoldError> {
+        if !OWNED_STREAM_PREFIXES.iter().any(|prefix| event.stream.starts_with(prefix)) {
+            return Ok(Self::Foreign);
+        }
         if let Some(memory) = memory_of_stream(&event.stream) {
             return Ok(Self::Memory(memory));
         }

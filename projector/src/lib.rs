@@ -9,6 +9,7 @@
 
 pub mod fold;
 pub mod generations;
+pub mod lease;
 pub mod postgres;
 pub mod projection;
 mod projector;
@@ -17,11 +18,14 @@ pub mod search;
 mod slot;
 pub mod sqlite;
 pub mod status;
+mod turns;
 
 pub use generations::Place;
+pub use lease::Leases;
 pub use postgres::PostgresProjection;
 pub use projection::{Generation, Projection, ProjectionError};
 pub use projector::{Projector, ProjectorError, RebuildHandle, StartError, Verification, WaitError};
 pub use search::{SearchProjection, SearchReader};
 pub use sqlite::SqliteProjection;
 pub use status::{Phase, Progress, ProjectionStatus, State};
+pub use turns::Turns;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use cairn_read_model::change::Batch;
 use cairn_read_model::database::Model;
 use cairn_read_model::postgres::{PgDatabase, Server, digest, drop_generation};
-use cairn_read_model::{memories, timeline};
+use cairn_read_model::{Memories, QueryError, Timeline, memories, timeline};
 
 use crate::generations::{Generations, Place, PostgresGenerations};
 use crate::projection::{Digester, Generation, Projection, ProjectionError};
@@ -18,17 +18,18 @@ use crate::sqlite::{PACE, RELAXED_PACE};
 pub struct PostgresProjection {
     model: &'static Model,
     server: Server,
+    position: fn(&Server) -> Result<u64, QueryError>,
 }
 
 impl PostgresProjection {
     /// Memories as they stand.
     pub fn memories(server: Server) -> Self {
-        Self { model: &memories::MODEL, server }
+        Self { model: &memories::MODEL, server, position: |server| Memories::postgres(server.clone()).position() }
     }
 
     /// What happened.
     pub fn timeline(server: Server) -> Self {
-        Self { model: &timeline::MODEL, server }
+        Self { model: &timeline::MODEL, server, position: |server| Timeline::postgres(server.clone()).position() }
     }
 
     fn generation(&self, database: PgDatabase, place: &Place) -> Box<dyn Generation> {
@@ -57,6 +58,18 @@ impl Projection for PostgresProjection {
     fn is_urgent(&self) -> bool {
         // What lists events is read back in time; what shows memories is read right after writing.
         !self.model.entries
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn served(&self) -> Result<Option<u64>, ProjectionError> {
+        match (self.position)(&self.server) {
+            Ok(position) => Ok(Some(position)),
+            Err(QueryError::NotReady { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn generations(&self, root: &Path) -> std::io::Result<Arc<dyn Generations>> {

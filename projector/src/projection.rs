@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_read_model::ModelError;
 use cairn_read_model::change::Batch;
+use cairn_read_model::{ModelError, QueryError};
 use cairn_search::index::SearchError;
 
 use crate::generations::{FolderGenerations, Generations, Place};
@@ -28,6 +28,20 @@ pub trait Projection: Send + Sync + 'static {
 
     /// Whether somebody who has written waits for it to catch up. The others give way while the processors are busy.
     fn is_urgent(&self) -> bool;
+
+    /// Whether other processes may serve and run the same generations.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// The position of the generation that serves, whoever runs it; `None` before the first. Blocks. Asked only of
+    /// projections that are shared.
+    ///
+    /// # Errors
+    /// It can be tried again.
+    fn served(&self) -> Result<Option<u64>, ProjectionError> {
+        Ok(None)
+    }
 
     /// Which generations there are, and which one serves. Blocks.
     ///
@@ -77,7 +91,15 @@ pub trait Generation: Send {
     /// It can be tried again.
     fn make_ready(&mut self) -> Result<(), ProjectionError>;
 
-    /// From now on queries are answered from this generation.
+    /// Sends readers of every process to this generation, where they are told elsewhere than by the register.
+    ///
+    /// # Errors
+    /// It can be tried again.
+    fn switch(&self) -> Result<(), ProjectionError> {
+        Ok(())
+    }
+
+    /// From now on queries of this process are answered from this generation.
     fn serve(&self);
 
     /// For quiet moments: puts things in order that may wait. Says whether something is left
@@ -112,6 +134,9 @@ pub enum ProjectionError {
     /// The search index.
     #[error(transparent)]
     Search(#[from] SearchError),
+    /// A model that serves.
+    #[error(transparent)]
+    Query(#[from] QueryError),
     /// The checkpoint beside the search index.
     #[error("the checkpoint {path} cannot be read or written")]
     Checkpoint {
@@ -161,7 +186,7 @@ impl ProjectionError {
                 | SearchError::Unavailable { .. }
                 | SearchError::Stopped(_) => true,
             },
-            Self::Checkpoint { .. } | Self::Register { .. } => true,
+            Self::Query(_) | Self::Checkpoint { .. } | Self::Register { .. } => true,
             Self::Unusable { .. } => false,
         }
     }
@@ -184,7 +209,7 @@ impl ProjectionError {
                     | SearchError::Gone { .. }
                     | SearchError::OtherCollection { .. }
             ),
-            Self::Checkpoint { .. } | Self::Register { .. } => false,
+            Self::Query(_) | Self::Checkpoint { .. } | Self::Register { .. } => false,
             Self::Unusable { .. } => true,
         }
     }

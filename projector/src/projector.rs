@@ -15,6 +15,7 @@ use crate::projection::{Projection, ProjectionError};
 use crate::run::Run;
 use crate::slot::Slot;
 use crate::status::{Phase, Progress, ProjectionStatus};
+use crate::turns::Turns;
 
 /// Keeps the projections of a brain up with its log. Cheap to clone.
 ///
@@ -87,6 +88,15 @@ pub enum ProjectorError {
     /// No generation serves yet.
     #[error("projection `{projection}` serves no generation yet; wait for its first build")]
     NotServing {
+        /// The projection.
+        projection: &'static str,
+    },
+    /// Another process runs the projection.
+    #[error(
+        "another process runs projection `{projection}`; ask that one, such as a cairn-projector, or stop it and this one \
+         takes over"
+    )]
+    Elsewhere {
         /// The projection.
         projection: &'static str,
     },
@@ -190,13 +200,27 @@ impl Projector {
         root: PathBuf,
         projections: Vec<Arc<dyn Projection>>,
     ) -> Result<Self, StartError> {
+        Self::start_in_turns(store, root, projections, Turns::Alone).await
+    }
+
+    /// Starts as [`start`](Self::start) does, but runs projections that other processes may run too only when it is this
+    /// one's turn. Until then it knows how far they are.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start_in_turns(
+        store: SharedStore,
+        root: PathBuf,
+        projections: Vec<Arc<dyn Projection>>,
+        turns: Turns,
+    ) -> Result<Self, StartError> {
         let cancel = CancellationToken::new();
         let handle = Handle::current();
         let started = blocking(move || {
             let mut slots = Vec::new();
             for projection in projections {
                 let (store, handle, token) = (Arc::clone(&store), handle.clone(), cancel.child_token());
-                match Slot::start(projection, store, &root, handle, token) {
+                match Slot::start(projection, store, &root, handle, token, &turns) {
                     Ok(slot) => slots.push(slot),
                     Err(error) => {
                         slots.iter().for_each(|slot: &Arc<Slot>| slot.stop());

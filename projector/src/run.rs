@@ -83,6 +83,7 @@ impl Run {
         });
         let (sender, batches) = std::sync::mpsc::sync_channel(QUEUED_BATCHES);
         let feeder = Feeder {
+            name: slot.projection.name(),
             subscription: subscribe(Arc::clone(&slot.store), Position(checkpoint), Filter::default()),
             complete: checkpoint >= slot.head(),
             pace: slot.projection.pace(),

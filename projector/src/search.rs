@@ -1,6 +1,6 @@
 //! The search index as a projection.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -11,14 +11,15 @@ use cairn_domain::value::Value;
 use cairn_read_model::change::{Batch, MemoryChange};
 use cairn_search::document::{Change, Document};
 use cairn_search::embedder::Embedder;
-use cairn_search::index::{SearchError, SearchIndex};
+use cairn_search::index::{Checkpoint, SearchError, SearchIndex, Server};
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
-use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
-use crate::generations::{Place, replace};
+use crate::generations::{FolderGenerations, Generations, Place, PostgresGenerations, replace};
 use crate::projection::{Digester, Generation, Projection, ProjectionError};
 
+/// The projection's name.
+const NAME: &str = "search";
 /// Changes whenever what the index is told changes. (How it stores that is a matter of `cairn-search`.)
 pub const VERSION: u32 = 1;
 /// What is written is found so much later at most, while many commands come in.
@@ -60,25 +61,85 @@ pub struct SearchProjection {
     reader: SearchReader,
     embedder: Arc<dyn Embedder>,
     handle: Handle,
+    home: Home,
 }
+
+/// Where the index is.
+#[derive(Clone)]
+enum Home {
+    /// In the folder of its generation.
+    Folder,
+    /// On a server, in a collection for each generation.
+    Server {
+        server: Server,
+        /// Where it is noted which generations there are, where that is not in a folder.
+        register: Option<Register>,
+    },
+}
+
+/// Opens the register of generations for a projection, given the root of the folders.
+type Register = Arc<dyn Fn(&Path) -> Arc<dyn Generations> + Send + Sync>;
 
 impl SearchProjection {
     /// A projection whose index serves through `reader`. Must be made inside of the runtime it is to run on.
     pub fn new(reader: SearchReader, embedder: Arc<dyn Embedder>) -> Self {
-        Self { reader, embedder, handle: Handle::current() }
+        Self { reader, embedder, handle: Handle::current(), home: Home::Folder }
+    }
+
+    /// One whose index is on a server. Where a database is given, it says which generations there are, so that several
+    /// processes may share them. Must be made inside of the runtime it is to run on.
+    pub fn on_server(
+        reader: SearchReader,
+        embedder: Arc<dyn Embedder>,
+        server: Server,
+        database: Option<cairn_read_model::postgres::Server>,
+    ) -> Self {
+        let register = database.map(|database| {
+            let register: Register =
+                Arc::new(move |root| Arc::new(PostgresGenerations::new(database.clone(), NAME, root)));
+            register
+        });
+        Self { reader, embedder, handle: Handle::current(), home: Home::Server { server, register } }
+    }
+
+    async fn open_index(&self, place: &Place) -> Result<(SearchIndex, Checkpoint), ProjectionError> {
+        let empty = Checkpoint { version: VERSION, position: 0 };
+        match &self.home {
+            Home::Folder => {
+                let folder = &place.folder;
+                let checkpoint = read(&folder.join(CHECKPOINT_FILE))?.unwrap_or(empty);
+                check_version(place, checkpoint)?;
+                let index = folder.join(INDEX_FOLDER);
+                if checkpoint.position > 0 && !index.exists() {
+                    return Err(unusable(place, "its index is gone"));
+                }
+                Ok((SearchIndex::open(&index, Arc::clone(&self.embedder)).await?, checkpoint))
+            }
+            Home::Server { server, .. } => {
+                let index = SearchIndex::connect(server, place.number, Arc::clone(&self.embedder)).await?;
+                let collection = index.collection().expect("it is on a server");
+                let checkpoint = collection.load_checkpoint().await?.unwrap_or(empty);
+                check_version(place, checkpoint)?;
+                Ok((index, checkpoint))
+            }
+        }
     }
 }
 
-/// What the checkpoint file says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Checkpoint {
-    version: u32,
-    position: u64,
+fn check_version(place: &Place, checkpoint: Checkpoint) -> Result<(), ProjectionError> {
+    match checkpoint.version {
+        VERSION => Ok(()),
+        other => Err(unusable(place, &format!("it is of version {other}, this program needs {VERSION}"))),
+    }
+}
+
+fn unusable(place: &Place, reason: &str) -> ProjectionError {
+    ProjectionError::Unusable { folder: place.folder.clone(), reason: reason.to_owned() }
 }
 
 impl Projection for SearchProjection {
     fn name(&self) -> &'static str {
-        "search"
+        NAME
     }
 
     fn version(&self) -> u32 {
@@ -97,41 +158,72 @@ impl Projection for SearchProjection {
         false
     }
 
+    fn is_shared(&self) -> bool {
+        matches!(&self.home, Home::Server { register: Some(_), .. })
+    }
+
+    fn served(&self) -> Result<Option<u64>, ProjectionError> {
+        let Home::Server { server, .. } = &self.home else { return Ok(None) };
+        self.handle.block_on(async {
+            let index = match self.reader.current() {
+                Some(index) => index,
+                None => match SearchIndex::connect_serving(server, Arc::clone(&self.embedder)).await? {
+                    Some(index) => {
+                        self.reader.serve(index.clone());
+                        index
+                    }
+                    None => return Ok(None),
+                },
+            };
+            let checkpoint = match index.collection() {
+                Some(collection) => collection.load_checkpoint().await?,
+                None => None,
+            };
+            Ok(checkpoint.map(|checkpoint| checkpoint.position))
+        })
+    }
+
+    fn generations(&self, root: &Path) -> std::io::Result<Arc<dyn Generations>> {
+        match &self.home {
+            Home::Server { register: Some(register), .. } => Ok(register(root)),
+            Home::Folder | Home::Server { register: None, .. } => {
+                Ok(Arc::new(FolderGenerations::open(root, NAME)?))
+            }
+        }
+    }
+
     fn open(&self, place: &Place) -> Result<Box<dyn Generation>, ProjectionError> {
-        let folder = &place.folder;
-        let file = folder.join(CHECKPOINT_FILE);
-        let checkpoint = read(&file)?.unwrap_or(Checkpoint { version: VERSION, position: 0 });
-        if checkpoint.version != VERSION {
-            let reason = format!("it is of version {}, this program needs {VERSION}", checkpoint.version);
-            return Err(ProjectionError::Unusable { folder: folder.to_owned(), reason });
-        }
-        let index = folder.join(INDEX_FOLDER);
-        if checkpoint.position > 0 && !index.exists() {
-            return Err(ProjectionError::Unusable {
-                folder: folder.to_owned(),
-                reason: "its index is gone".into(),
-            });
-        }
-        let index = self.handle.block_on(SearchIndex::open(&index, Arc::clone(&self.embedder)))?;
+        let (index, checkpoint) = self.handle.block_on(self.open_index(place))?;
         Ok(Box::new(SearchGeneration {
             index,
             reader: self.reader.clone(),
+            embedder: Arc::clone(&self.embedder),
             handle: self.handle.clone(),
-            file,
+            home: self.home.clone(),
+            place: place.clone(),
             durable: checkpoint.position,
             flushed: Instant::now(),
             ordered: None,
             reached: Arc::new(Mutex::new(checkpoint.position)),
         }))
     }
+
+    fn delete(&self, place: &Place) -> Result<(), ProjectionError> {
+        match &self.home {
+            Home::Folder => Ok(()),
+            Home::Server { server, .. } => Ok(self.handle.block_on(server.delete(place.number))?),
+        }
+    }
 }
 
 struct SearchGeneration {
     index: SearchIndex,
     reader: SearchReader,
+    embedder: Arc<dyn Embedder>,
     handle: Handle,
-    file: PathBuf,
-    /// The position of the checkpoint file.
+    home: Home,
+    place: Place,
+    /// The position of the checkpoint.
     durable: u64,
     flushed: Instant,
     /// When it was last begun to be put in order.
@@ -148,15 +240,26 @@ async fn in_order(index: &SearchIndex) -> Result<(), SearchError> {
 }
 
 impl SearchGeneration {
+    fn save(&self, checkpoint: Checkpoint) -> Result<(), ProjectionError> {
+        if let Some(collection) = self.index.collection() {
+            return Ok(self.handle.block_on(collection.save_checkpoint(checkpoint))?);
+        }
+        let file = self.place.folder.join(CHECKPOINT_FILE);
+        let json = serde_json::to_vec(&checkpoint).expect("numbers are plain JSON");
+        replace(&file, &json).map_err(|source| ProjectionError::Checkpoint { path: file, source })
+    }
+
+    /// Whether other processes follow the checkpoint, so that it must not lag behind what they could find.
+    fn is_followed(&self) -> bool {
+        matches!(&self.home, Home::Server { register: Some(_), .. })
+    }
+
     /// Makes everything durable, then moves the checkpoint.
     fn flush(&mut self) -> Result<(), ProjectionError> {
         let position = *lock(&self.reached);
         if position > self.durable {
             self.handle.block_on(self.index.flush())?;
-            let json =
-                serde_json::to_vec(&Checkpoint { version: VERSION, position }).expect("numbers are plain JSON");
-            replace(&self.file, &json)
-                .map_err(|source| ProjectionError::Checkpoint { path: self.file.clone(), source })?;
+            self.save(Checkpoint { version: VERSION, position })?;
             self.durable = position;
         }
         self.flushed = Instant::now();
@@ -179,7 +282,8 @@ impl Generation for SearchGeneration {
             }
             *reached
         };
-        if reached - self.durable >= FLUSH_EVENTS || self.flushed.elapsed() >= FLUSH_EVERY {
+        let due = reached - self.durable >= FLUSH_EVENTS || self.flushed.elapsed() >= FLUSH_EVERY;
+        if due || self.is_followed() {
             self.flush()?;
         }
         Ok(())
@@ -191,8 +295,21 @@ impl Generation for SearchGeneration {
         Ok(())
     }
 
+    fn switch(&self) -> Result<(), ProjectionError> {
+        match &self.home {
+            Home::Folder => Ok(()),
+            Home::Server { server, .. } => Ok(self.handle.block_on(server.serve(self.place.number))?),
+        }
+    }
+
     fn serve(&self) {
-        self.reader.serve(self.index.clone());
+        let Home::Server { server, .. } = &self.home else { return self.reader.serve(self.index.clone()) };
+        // Through the alias, so that this process goes on finding should another one take over.
+        let opened = self.handle.block_on(SearchIndex::connect_serving(server, Arc::clone(&self.embedder)));
+        match opened {
+            Ok(Some(index)) => self.reader.serve(index),
+            Ok(None) | Err(_) => self.reader.serve(self.index.clone()),
+        }
     }
 
     fn settle(&mut self) -> Result<bool, ProjectionError> {
@@ -237,6 +354,7 @@ fn lock(reached: &Mutex<u64>) -> MutexGuard<'_, u64> {
     reached.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Reads a checkpoint file.
 fn read(file: &Path) -> Result<Option<Checkpoint>, ProjectionError> {
     match std::fs::read(file) {
         Ok(json) => serde_json::from_slice(&json).map(Some).map_err(|error| ProjectionError::Unusable {

@@ -11,10 +11,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fold::{BUILDING_CACHE_BYTES, Fold};
 use crate::generations::{Generations, Place};
+use crate::lease::Leases;
 use crate::projection::{Generation, Projection};
 use crate::projector::{ProjectorError, StartError, Verification};
 use crate::run::{PAGE_EVENTS, Purpose, RETRY_PAUSE, Run, pause};
 use crate::status::{Phase, Progress, ProjectionStatus, State};
+use crate::turns::{Turns, take};
 
 pub(crate) struct Slot {
     pub(crate) projection: Arc<dyn Projection>,
@@ -26,6 +28,8 @@ pub(crate) struct Slot {
     /// The position of the last erasure that a run has met.
     erased: AtomicU64,
     runs: Mutex<Runs>,
+    /// Set while another process runs the projection: the generation that serves, as far as it is known.
+    elsewhere: Mutex<Option<Option<u64>>>,
     /// Held while a build is begun or cancelled, which takes a while.
     changing: Mutex<()>,
 }
@@ -54,6 +58,7 @@ impl Slot {
         root: &Path,
         handle: Handle,
         cancel: CancellationToken,
+        turns: &Turns,
     ) -> Result<Arc<Self>, StartError> {
         let name = projection.name();
         let generations =
@@ -67,13 +72,68 @@ impl Slot {
             shown: watch::Sender::default(),
             erased: AtomicU64::new(0),
             runs: Mutex::default(),
+            elsewhere: Mutex::default(),
             changing: Mutex::default(),
         });
-        if !slot.resume_serving()? {
-            slot.build(false)
-                .map_err(|source| StartError::Build { projection: name, source: Box::new(source) })?;
+        match turns {
+            Turns::Shared(leases) if slot.projection.is_shared() => slot.take_turns(Some(leases.clone())),
+            Turns::Others if slot.projection.is_shared() => slot.take_turns(None),
+            Turns::Alone | Turns::Shared(_) | Turns::Others => slot.run()?,
         }
         Ok(slot)
+    }
+
+    fn take_turns(self: &Arc<Self>, leases: Option<Leases>) {
+        *self.elsewhere() = Some(None);
+        self.look();
+        self.handle.spawn(take(Arc::clone(self), leases));
+    }
+
+    /// Sets the runs going. Blocks.
+    pub(crate) fn run(self: &Arc<Self>) -> Result<(), StartError> {
+        *self.elsewhere() = None;
+        if !self.resume_serving()? {
+            let projection = self.projection.name();
+            self.build(false).map_err(|source| StartError::Build { projection, source: Box::new(source) })?;
+        }
+        Ok(())
+    }
+
+    /// Ends the runs, because another process may run the projection from now on. Blocks.
+    pub(crate) fn stand_by(&self) {
+        *self.elsewhere() = Some(None);
+        self.stop_runs();
+    }
+
+    /// Looks how far the process that runs the projection is. Blocks.
+    pub(crate) fn look(&self) {
+        let projection = self.projection.name();
+        match self.generations.serving() {
+            Ok(serving) => {
+                if let Some(known) = self.elsewhere().as_mut() {
+                    *known = serving.map(|serving| serving.generation);
+                }
+            }
+            Err(error) => return tracing::debug!(projection, %error, "the register cannot be read now"),
+        }
+        match self.projection.served() {
+            Ok(Some(position)) => self.show(position),
+            Ok(None) => {}
+            Err(error) => tracing::debug!(projection, %error, "a generation's position cannot be read now"),
+        }
+    }
+
+    fn elsewhere(&self) -> MutexGuard<'_, Option<Option<u64>>> {
+        self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Refuses what only the process that runs the projection can do.
+    fn check_here(&self) -> Result<(), ProjectorError> {
+        let projection = self.projection.name();
+        match *self.elsewhere() {
+            Some(_) => Err(ProjectorError::Elsewhere { projection }),
+            None => Ok(()),
+        }
     }
 
     /// Serves the generation that served last; says whether it could.
@@ -99,7 +159,7 @@ impl Slot {
             tracing::warn!(projection, "the serving generation is ahead of the log; building another");
             return Ok(false);
         }
-        generation.make_ready().map_err(failed)?;
+        generation.make_ready().and_then(|()| generation.switch()).map_err(failed)?;
         generation.serve();
         self.show(generation.checkpoint());
         let run = Run::start(self, serving.generation, generation, Purpose::Serve).map_err(folder)?;
@@ -109,6 +169,7 @@ impl Slot {
 
     /// Builds another generation, going on with one that was not finished unless that is not wanted. Blocks.
     pub(crate) fn build(self: &Arc<Self>, from_scratch: bool) -> Result<Arc<Run>, ProjectorError> {
+        self.check_here()?;
         let projection = self.projection.name();
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let earlier = self.runs().building.clone();
@@ -221,6 +282,7 @@ impl Slot {
 
     /// Stops the build and keeps what it has got.
     pub(crate) fn cancel_build(&self) -> Result<(), ProjectorError> {
+        self.check_here()?;
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let run = {
             // Under this lock a build is promoted: it either serves already, or never will.
@@ -348,16 +410,17 @@ impl Slot {
         let (serving, rebuild) = (serving.as_ref().map(progress), building.as_ref().map(progress));
         let shown = self.shown.borrow().clone();
         let head = self.head().max(shown.position);
+        let elsewhere = *self.elsewhere();
         let problem = serving.as_ref().or(rebuild.as_ref()).and_then(|progress| progress.problem.clone());
         ProjectionStatus {
             name: self.projection.name(),
             version: self.projection.version(),
-            generation: serving.as_ref().map(|progress| progress.generation),
+            generation: elsewhere.unwrap_or_else(|| serving.as_ref().map(|progress| progress.generation)),
             position: shown.position,
             head,
             lag: head - shown.position,
             events_per_second: serving.as_ref().or(rebuild.as_ref()).map_or(0.0, |run| run.events_per_second),
-            state: state(serving.as_ref(), rebuild.as_ref()),
+            state: if elsewhere.is_some() { State::Standby } else { state(serving.as_ref(), rebuild.as_ref()) },
             tidy: serving.as_ref().is_some_and(|progress| progress.tidy),
             problem: shown.failed.map(|reason| reason.to_string()).or(problem),
             rebuild,
@@ -366,6 +429,7 @@ impl Slot {
 
     /// The digest of the serving generation, and the position it is of. Blocks.
     pub(crate) fn digest(&self) -> Result<(u64, String), ProjectorError> {
+        self.check_here()?;
         let projection = self.projection.name();
         let serving = self.runs().serving.clone();
         let run = serving.ok_or(ProjectorError::NotServing { projection })?;
@@ -417,6 +481,10 @@ impl Slot {
     /// Ends both runs, each after the batch it is writing. Blocks.
     pub(crate) fn stop(&self) {
         self.cancel.cancel();
+        self.stop_runs();
+    }
+
+    fn stop_runs(&self) {
         // A build may turn into the serving run meanwhile, so both are looked up again until none is left.
         loop {
             let (serving, building) = {

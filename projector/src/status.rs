@@ -41,6 +41,8 @@ pub enum State {
     Rebuilding,
     /// It serves what it had when it met something it cannot fold. It goes on after a new start.
     Failed,
+    /// Another process runs it; this one knows how far it is, and takes over should it end.
+    Standby,
     /// It was stopped.
     Stopped,
 }

@@ -9,6 +9,7 @@ const DOMAIN: &str = "cairn-domain";
 const EVENT_STORE: &str = "cairn-event-store";
 const READ_MODEL: &str = "cairn-read-model";
 const SEARCH: &str = "cairn-search";
+const TELEMETRY: &str = "cairn-telemetry";
 
 /// Packages that may know any other: they compose, or they only run beside the program.
 const FREE: [&str; 2] = ["cairn-node", "cairn-tests"];
@@ -16,13 +17,13 @@ const FREE: [&str; 2] = ["cairn-node", "cairn-tests"];
 /// What each package may depend on, among those of this workspace. A new package gets a line here first.
 fn allowed(package: &str) -> Option<&'static [&'static str]> {
     Some(match package {
-        DOMAIN | EVENT_STORE | "cairn-telemetry" | "cairn-proto" => &[],
+        DOMAIN | EVENT_STORE | TELEMETRY | "cairn-proto" => &[],
         "cairn-xtask" => &["cairn-testkit"],
         "cairn-gateway" => &[EVENT_STORE, "cairn-proto"],
         "cairn-kafka" => &[DOMAIN, EVENT_STORE],
-        "cairn-command" => &[DOMAIN, EVENT_STORE],
+        "cairn-command" => &[DOMAIN, EVENT_STORE, TELEMETRY],
         READ_MODEL | SEARCH | "cairn-interchange" => &[DOMAIN],
-        "cairn-projector" => &[DOMAIN, EVENT_STORE, READ_MODEL, SEARCH],
+        "cairn-projector" => &[DOMAIN, EVENT_STORE, READ_MODEL, SEARCH, TELEMETRY],
         "cairn-testkit" => &[DOMAIN, EVENT_STORE],
         _ => return None,
     })

@@ -2,12 +2,13 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Instant;
 
 use cairn_domain::claim::Authorship;
 use cairn_domain::clock::Hlc;
 use cairn_domain::event::{Event, Metadata};
 use cairn_domain::field::{FieldName, FieldRole};
-use cairn_domain::id::{EventId, MemoryId, memory_stream};
+use cairn_domain::id::{EventId, MemoryId, OWNED_STREAM_PREFIXES, memory_stream};
 use cairn_domain::memory::command::{Command, Context, Decided, Decision, Outcome};
 use cairn_domain::principal::{Origin, Principal};
 use cairn_domain::truth::Truth;
@@ -15,8 +16,10 @@ use cairn_event_store::port::SharedStore;
 use cairn_event_store::{
     AppendError, Direction, ExpectedRevision, Filter, NewAppend, Position, Revision, StoreError, StreamAppend,
 };
+use cairn_telemetry::{red, spans, trace};
 use lru::LruCache;
 use parking_lot::Mutex;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::codec::{envelope, read_metadata};
@@ -94,11 +97,7 @@ impl Handler {
     /// # Errors
     /// When the store does not answer or the last event cannot be read.
     pub async fn open(store: SharedStore) -> Result<Self, CommandError> {
-        let last = store.read_all(Position(u64::MAX), Direction::Backwards, &Filter::default(), 1).await?;
-        let clock = match last.events.first() {
-            Some(event) => read_metadata(event)?.hlc,
-            None => Hlc::default(),
-        };
+        let clock = last_clock(&store).await?;
         let repository = Repository::new(Arc::clone(&store));
         let cache = Mutex::new(LruCache::new(CACHED_MEMORIES));
         Ok(Self { kept: Arc::new(Kept { store, repository, cache }), clock: Mutex::new(clock) })
@@ -119,6 +118,17 @@ impl Handler {
     /// # Errors
     /// See [`CommandError`].
     pub async fn execute(&self, execute: Execute<'_>) -> Result<Done, CommandError> {
+        let (name, began) = (execute.command.name(), Instant::now());
+        let span = spans::command(name);
+        // On the heap: with its span around it the future is large, and so would be those of all callers.
+        let done = Box::pin(self.carry_out(execute)).instrument(span.clone()).await;
+        let outcome = observed(&done);
+        spans::outcome(&span, outcome, done.as_ref().ok().map(|done| done.position.0));
+        red::command(name, outcome, began.elapsed());
+        done
+    }
+
+    async fn carry_out(&self, execute: Execute<'_>) -> Result<Done, CommandError> {
         let truth = Truth::limited(execute.principal.ceiling, execute.truth);
         let origin = origin(&execute, truth)?;
         let command = match &execute.idempotency {
@@ -157,7 +167,9 @@ impl Handler {
             let fields = decision.fields.clone();
             // In a task of its own: a caller who goes away must not leave the log ahead of what is kept.
             let kept = Arc::clone(&self.kept);
-            let writing = tokio::spawn(async move { kept.write(loaded, decision, metadata).await });
+            let span = spans::append(decision.events.len());
+            let writing = async move { kept.write(loaded, decision, metadata).await };
+            let writing = tokio::spawn(writing.instrument(span));
             match writing.await.map_err(|error| interrupted(&error))? {
                 Ok((position, revision)) => {
                     let memory = execute.memory;
@@ -212,6 +224,7 @@ impl Handler {
             correlation_id: command,
             causation_id: None,
             request: None,
+            traceparent: trace::current(),
         }
     }
 
@@ -392,6 +405,39 @@ impl Kept {
         cache.put(memory, cached);
         Ok(())
     }
+}
+
+/// How a command's end is counted.
+fn observed(done: &Result<Done, CommandError>) -> red::Outcome {
+    match done {
+        Ok(done) if done.repeated => red::Outcome::Repeated,
+        Ok(done) if done.outcome == Outcome::Suggested => red::Outcome::Suggested,
+        Ok(_) => red::Outcome::Applied,
+        Err(CommandError::StaleRevision { .. } | CommandError::Contended { .. } | CommandError::KeyReused) => {
+            red::Outcome::Conflict
+        }
+        Err(CommandError::Store(_) | CommandError::Damaged(_)) => red::Outcome::Failed,
+        Err(
+            CommandError::Rejected(_)
+            | CommandError::ForeignOrigin { .. }
+            | CommandError::Principal { .. }
+            | CommandError::Invalid(_),
+        ) => red::Outcome::Rejected,
+    }
+}
+
+/// The clock of the last event that a command has written. Other programs' events have none.
+async fn last_clock(store: &SharedStore) -> Result<Hlc, CommandError> {
+    let filter = Filter { stream_prefixes: OWNED_STREAM_PREFIXES.map(str::to_owned).into(), ..Filter::default() };
+    let mut from = Some(Position(u64::MAX));
+    while let Some(position) = from {
+        let page = store.read_all(position, Direction::Backwards, &filter, 1).await?;
+        if let Some(event) = page.events.first() {
+            return Ok(read_metadata(event)?.hlc);
+        }
+        from = page.next;
+    }
+    Ok(Hlc::default())
 }
 
 fn interrupted(error: &tokio::task::JoinError) -> CommandError {

@@ -170,6 +170,9 @@ pub struct Metadata {
     /// A digest of the request, where the caller gave an idempotency key: repeats are told from misuse by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
+    /// The place in a trace where it was made, as W3C's `traceparent`: whatever it sets off joins the trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 impl Metadata {

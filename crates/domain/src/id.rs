@@ -93,3 +93,6 @@ pub fn memory_of_stream(stream: &str) -> Option<MemoryId> {
 
 /// What the name of every memory's stream starts with.
 pub const MEMORY_STREAM_PREFIX: &str = "memory-";
+
+/// How the names of the streams begin that the rules of this crate govern. All others are other programs' own.
+pub const OWNED_STREAM_PREFIXES: [&str; 4] = [MEMORY_STREAM_PREFIX, "principal-", "space-", "grant-"];

@@ -295,6 +295,7 @@ fn metadata() -> impl Strategy<Value = Metadata> {
             correlation_id: Uuid::from_u128(command),
             causation_id: cause.map(Uuid::from_u128),
             request,
+            traceparent: None,
         },
     )
 }

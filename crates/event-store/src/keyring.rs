@@ -20,8 +20,8 @@ use crate::event::Position;
 use crate::port::StoreError;
 use crate::sqlite::failure::unavailable;
 use database::Database;
-use postgres::PostgresKeys;
 pub use database::KeyringError;
+use postgres::PostgresKeys;
 pub(crate) use wrapping::random;
 
 /// The slots that are made durable together.

@@ -26,6 +26,7 @@ pub mod sealed;
 pub mod sqlite;
 pub mod subscription;
 mod tail;
+pub mod verify;
 
 pub use event::{
     Appended, Direction, ExpectedRevision, Filter, NewAppend, NewEvent, Page, Position, RecordedEvent, Revision,

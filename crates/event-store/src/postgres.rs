@@ -8,7 +8,6 @@ pub(crate) mod failure;
 mod follow;
 mod migrate;
 mod reader;
-mod verify;
 mod view;
 mod writer;
 
@@ -60,9 +59,8 @@ pub struct PostgresStore {
 /// holds the password.
 pub async fn connect(url: &str, connections: u32) -> Result<PgPool, StoreError> {
     let options: PgConnectOptions = url.parse().map_err(|error| store_error(&error))?;
-    let options = options
-        .application_name("cairn")
-        .options([("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION)]);
+    let options =
+        options.application_name("cairn").options([("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION)]);
     let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT);
     pool.connect_with(options).await.map_err(|error| store_error(&error))
 }

@@ -26,16 +26,16 @@ use uuid::Uuid;
 
 pub use reader::READ_CONNECTIONS;
 pub use schema::OpenError;
-pub use verify::{Damage, VERIFY_PROGRESS_EVERY, Verification, VerifyProgress};
 pub use writer::{COMMIT_APPENDS, COMMIT_BYTES, QUEUED_APPENDS};
 
 use crate::admission::check_limits;
 use crate::event::{Appended, Direction, Filter, NewAppend, Page, Position, RecordedEvent, Revision, Snapshot};
 use crate::port::{AppendError, EventStore, StoreError};
+use crate::tail::Tail;
+use crate::verify::{Verification, VerifyProgress};
 use failure::closed;
 use reader::Readers;
 use recent::Recent;
-use crate::tail::Tail;
 use writer::{Job, Writer};
 
 /// An event log in a SQLite file.

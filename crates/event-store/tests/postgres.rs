@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use cairn_event_store::conformance::{BRAIN, Fixture};
 use cairn_event_store::{
-    AppendError, Direction, EventStore, ExpectedRevision, Filter, Keyring, NewAppend, NewEvent, Position, PostgresStore,
-    RecordedEvent, Revision, Sealed, Snapshot, StoreError, StreamAppend, Tracking, conformance_suite, postgres,
+    AppendError, Direction, EventStore, ExpectedRevision, Filter, Keyring, NewAppend, NewEvent, Position,
+    PostgresStore, RecordedEvent, Revision, Sealed, Snapshot, StoreError, StreamAppend, Tracking,
+    conformance_suite, postgres,
 };
 use cairn_testkit::postgres::{Cluster, Database, Settings, database};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -104,7 +105,8 @@ async fn several_processes_append_and_no_reader_misses_an_event() {
     const EACH: u64 = 100;
     let database = database().await;
     // Each store stands for a process: nothing is shared between them but the database.
-    let stores = [Arc::new(open(&database).await), Arc::new(open(&database).await), Arc::new(open(&database).await)];
+    let stores =
+        [Arc::new(open(&database).await), Arc::new(open(&database).await), Arc::new(open(&database).await)];
     let readers: Vec<_> =
         stores.iter().map(|store| tokio::spawn(follow(Arc::clone(store), WRITERS * EACH))).collect();
     let mut writers = JoinSet::new();
@@ -165,7 +167,11 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
     }
     for round in 0..3 {
         tokio::time::sleep(Duration::from_millis(400)).await;
-        if round == 1 { cluster.stop() } else { cluster.kill() }
+        if round == 1 {
+            cluster.stop()
+        } else {
+            cluster.kill()
+        }
         tokio::time::sleep(Duration::from_millis(300)).await;
         cluster.resume().unwrap();
     }

@@ -446,6 +446,7 @@ impl Source {
             correlation_id: command,
             causation_id: None,
             request: None,
+            traceparent: None,
         };
         serde_json::to_vec(&metadata).expect("metadata holds nothing that JSON cannot").into()
     }

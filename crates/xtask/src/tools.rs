@@ -39,7 +39,9 @@ pub fn postgres() -> Result<()> {
     }
     let can_install = Command::new("apt-get").arg("--version").stdout(Stdio::null()).status().is_ok();
     if !can_install {
-        bail!("the tests need PostgreSQL's server programs (15 or newer) in /usr/lib/postgresql; please install them");
+        bail!(
+            "the tests need PostgreSQL's server programs (15 or newer) in /usr/lib/postgresql; please install them"
+        );
     }
     let mut update = Command::new("apt-get");
     run("look for PostgreSQL", update.args(["update", "-qq"]))?;

@@ -117,6 +117,7 @@ fn memory(random: &mut StdRng, number: usize, made: &[MemoryId]) -> Result<(Memo
         correlation_id: author.command,
         causation_id: None,
         request: None,
+        traceparent: None,
     };
     let mut ids = || EventId::new(Uuid::now_v7());
     let decision = Memory::new(id).decide(command, &mut Context { author, ids: &mut ids })?;

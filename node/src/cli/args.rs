@@ -100,6 +100,9 @@ pub enum Command {
     /// Start a node and serve until told to stop
     #[command(display_order = 0)]
     Up(UpArgs),
+    /// Bring the tables of the database up to this program, and end; `up` does so by itself
+    #[command(display_order = 99)]
+    Migrate(MigrateArgs),
     /// Ask the running node.
     #[command(flatten)]
     Client(ClientCommand),
@@ -192,6 +195,19 @@ pub enum ClientCommand {
     /// Print completions for a shell
     #[command(display_order = 101)]
     Completions(CompletionsArgs),
+}
+
+/// `cairn migrate`
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  DATABASE_URL=postgres://cairn:secret@db.example/cairn cairn migrate
+
+It takes a lock, so several may run at once; one of them works. A database of a newer cairn is refused.")]
+pub struct MigrateArgs {
+    /// The configuration file [default: cairn.toml in the data folder]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// `cairn up`. The data folder is in [`Global::data`].

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use cairn_command::CommandError;
 use cairn_event_store::notary::{self, Checkpoint};
-use cairn_event_store::sqlite::Damage;
+use cairn_event_store::verify::Damage;
 use cairn_projector::{ProjectionStatus, ProjectorError, State as Health};
 use cairn_read_model::memories::{Direction, ListQuery, MemoryFilter, Sort};
 use futures::stream;
@@ -151,6 +151,9 @@ impl From<ProjectorError> for ApiError {
             }
             ProjectorError::AlreadyRebuilding { .. } => {
                 Self::new(StatusCode::CONFLICT, "REBUILD_RUNNING", error.to_string())
+            }
+            ProjectorError::Elsewhere { .. } => {
+                Self::new(StatusCode::CONFLICT, "PROJECTED_ELSEWHERE", error.to_string())
             }
             ProjectorError::NotRebuilding { .. } => {
                 Self::new(StatusCode::CONFLICT, "NO_REBUILD_RUNNING", error.to_string())
@@ -347,16 +350,18 @@ async fn export_all(app: &App, lines: &mpsc::Sender<Json>) -> Result<(), ApiErro
     }
 }
 
-/// The routes of admins.
-pub fn routes() -> OpenApiRouter<App> {
+/// The routes of a process that only looks after projections.
+pub fn projector_routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(live))
         .routes(routes!(ready))
         .routes(routes!(metrics))
-        .routes(routes!(status))
         .routes(routes!(projections))
         .routes(routes!(rebuild, cancel))
         .routes(routes!(verify_projection))
-        .routes(routes!(verify))
-        .routes(routes!(export))
+}
+
+/// The routes of admins.
+pub fn routes() -> OpenApiRouter<App> {
+    projector_routes().routes(routes!(status)).routes(routes!(verify)).routes(routes!(export))
 }

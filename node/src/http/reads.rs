@@ -63,7 +63,8 @@ pub async fn wait(app: &App, projection: &str, position: Option<u64>) -> Result<
 pub async fn query<T: Send + 'static>(
     run: impl FnOnce() -> Result<T, QueryError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    match tokio::task::spawn_blocking(run).await {
+    let span = cairn_telemetry::spans::query("read model");
+    match tokio::task::spawn_blocking(move || span.in_scope(run)).await {
         Ok(answer) => Ok(answer?),
         Err(error) => Err(ApiError::internal(&error)),
     }
@@ -75,12 +76,15 @@ impl From<QueryError> for ApiError {
             QueryError::NotReady { .. } => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "READ_MODEL_NOT_READY", error.to_string())
             }
+            QueryError::Unavailable { .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "READ_MODEL_UNAVAILABLE", error.to_string())
+            }
             QueryError::InvalidCursor => Self::validation("cursor", error.to_string()),
             QueryError::InvalidFilter(reason) => Self::validation("query", reason.clone()),
             QueryError::Corrupt { .. } => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "READ_MODEL_DAMAGED", error.to_string())
             }
-            QueryError::Sqlite { .. } => Self::internal(&error),
+            QueryError::Sqlite { .. } | QueryError::Postgres { .. } => Self::internal(&error),
         }
     }
 }

@@ -23,7 +23,10 @@ impl PostgresGenerations {
         Self { server, projection, folder: root.join(projection) }
     }
 
-    fn run<T>(&self, work: impl AsyncFnOnce(&mut Transaction<'static, Postgres>) -> sqlx::Result<T>) -> io::Result<T> {
+    fn run<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Transaction<'static, Postgres>) -> sqlx::Result<T>,
+    ) -> io::Result<T> {
         let done = self.server.handle().block_on(async {
             let mut transaction = self.server.pool().begin().await?;
             let set = sqlx::query("SELECT set_config('cairn.tenant', $1, true)");

@@ -5,17 +5,21 @@ use std::time::Duration;
 
 use cairn_event_store::subscription::{Batch as Page, Subscription};
 use cairn_read_model::change::Batch;
+use cairn_telemetry::spans;
+use cairn_telemetry::trace::Origins;
+use serde::Deserialize;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 use super::{PAGE_EVENTS, RETRY_PAUSE};
 use crate::fold::{Fold, FoldError, SERVING_CACHE_BYTES};
 
 /// What the feeder tells the writer.
 pub(super) enum Feed {
-    /// Write this. `end` says that nothing came after it when it was read.
-    Batch { batch: Box<Batch>, end: bool },
+    /// Write this, within the span. `end` says that nothing came after it when it was read.
+    Batch { batch: Box<Batch>, end: bool, span: Span },
     /// There is nothing to write: everything was written before.
     End,
     /// The log could not be read for now.
@@ -28,6 +32,8 @@ pub(super) enum Feed {
 const BUSY_EVENTS: usize = 32;
 
 pub(super) struct Feeder {
+    /// The projection.
+    pub(super) name: &'static str,
     pub(super) subscription: Subscription,
     /// How long the log is let be after a page, while it is busy.
     pub(super) pace: Duration,
@@ -36,6 +42,13 @@ pub(super) struct Feeder {
     pub(super) fold: Fold,
     pub(super) sender: SyncSender<Feed>,
     pub(super) cancel: CancellationToken,
+}
+
+/// What is read of an event's metadata.
+#[derive(Deserialize)]
+struct Traced<'a> {
+    #[serde(borrow, default)]
+    traceparent: Option<&'a str>,
 }
 
 /// The writer is gone: there is nobody to feed.
@@ -76,16 +89,28 @@ impl Feeder {
 
     async fn fold(&mut self, page: &Page) -> Result<(), Unheard> {
         loop {
-            match self.fold.batch(&page.events).await {
+            let span = self.span(page);
+            match self.fold.batch(&page.events).instrument(span.clone()).await {
                 Ok(batch) => {
                     if page.live {
                         self.fold.set_budget(SERVING_CACHE_BYTES);
                     }
-                    return self.tell(Feed::Batch { batch: Box::new(batch), end: page.live });
+                    return self.tell(Feed::Batch { batch: Box::new(batch), end: page.live, span });
                 }
                 Err(error) => self.stumble(error).await?,
             }
         }
+    }
+
+    /// Joins the traces of the commands that a page comes from. Those of a log that is far behind are long over.
+    fn span(&self, page: &Page) -> Span {
+        let Some(last) = page.events.last().filter(|_| page.live) else { return Span::none() };
+        let traceparents = page.events.iter().map(|event| {
+            let traced: Option<Traced<'_>> = serde_json::from_slice(&event.metadata).ok();
+            traced.and_then(|traced| traced.traceparent)
+        });
+        let origins: Origins = traceparents.collect();
+        spans::projection(self.name, page.events.len(), last.position.0, &origins)
     }
 
     fn end(&mut self) -> Result<(), Unheard> {

@@ -75,7 +75,12 @@ impl Writer {
         let failed = match stop {
             Stop::Asked => None,
             Stop::Behind(reason) => {
-                tracing::warn!(projection = self.name(), generation = self.run.generation, reason, "folding again");
+                tracing::warn!(
+                    projection = self.name(),
+                    generation = self.run.generation,
+                    reason,
+                    "folding again"
+                );
                 None
             }
             Stop::Failed(reason) => {
@@ -133,7 +138,8 @@ impl Writer {
 
     fn take(&mut self, feed: Feed) -> Result<(), Stop> {
         match feed {
-            Feed::Batch { batch, end } => {
+            Feed::Batch { batch, end, span } => {
+                let _inside = span.enter();
                 self.apply(&batch)?;
                 if end { self.caught_up() } else { Ok(()) }
             }
@@ -228,6 +234,7 @@ impl Writer {
             slot.generations
                 .serve(number)
                 .map_err(|source| ProjectionError::Register { projection: slot.projection.name(), source })?;
+            generation.switch()?;
             generation.serve();
             Ok(())
         })?;

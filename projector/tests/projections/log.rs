@@ -207,6 +207,7 @@ fn metadata(author: &Authorship) -> Vec<u8> {
         correlation_id: author.command,
         causation_id: None,
         request: None,
+        traceparent: None,
     };
     serde_json::to_vec(&metadata).expect("plain JSON")
 }

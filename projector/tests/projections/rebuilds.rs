@@ -62,7 +62,8 @@ async fn a_generation_left_in_the_middle_is_gone_on_with() {
         let head = stage.log.head();
         for share in [3, 2, 1] {
             // Dropped without a word, as a kill would.
-            let mut generation = model.open(&Place { folder: folder.path().to_owned(), number: 1 }).expect("opens");
+            let mut generation =
+                model.open(&Place { folder: folder.path().to_owned(), number: 1 }).expect("opens");
             fill(&stage.log, &model, generation.as_mut(), 17, Position(head.0 / share), 1 << 20).await;
         }
         let generation = model.open(&Place { folder: folder.path().to_owned(), number: 1 }).expect("opens");

@@ -64,6 +64,23 @@ pub enum Command {
     EraseMemory,
 }
 
+impl Command {
+    /// Its name, for logs and measurements.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::CreateMemory { .. } => "CreateMemory",
+            Self::ChangeMemory { .. } => "ChangeMemory",
+            Self::RetractClaim { .. } => "RetractClaim",
+            Self::AcceptSuggestion { .. } => "AcceptSuggestion",
+            Self::RejectSuggestion { .. } => "RejectSuggestion",
+            Self::UndoCommand { .. } => "UndoCommand",
+            Self::ImportFile(_) => "ImportFile",
+            Self::PruneFile => "PruneFile",
+            Self::EraseMemory => "EraseMemory",
+        }
+    }
+}
+
 /// A text as somebody wants it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BodyText {

@@ -36,8 +36,10 @@ pub enum KeyringError {
         path: PathBuf,
     },
     /// The keys of this brain in the database were made with another wrapping key.
-    #[error("the database holds keys of brain {brain} made with another brain's key; restore the brain.key that \
-             belongs to it")]
+    #[error(
+        "the database holds keys of brain {brain} made with another brain's key; restore the brain.key that \
+             belongs to it"
+    )]
     ForeignBrain {
         /// The brain.
         brain: uuid::Uuid,

@@ -78,9 +78,12 @@ impl PostgresKeys {
             let mut transaction = begin(&self.pool, self.brain).await?;
             let select = "SELECT slot, wrapped FROM cairn.key_slots WHERE brain = $1 AND slot = ANY ($2)";
             let rows = sqlx::query(select).bind(self.brain).bind(wanted).fetch_all(&mut *transaction).await?;
-            let found: Vec<(i64, Vec<u8>)> =
-                rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, sqlx::Error>>()?;
-            let select = sqlx::query_scalar("SELECT end_slot FROM cairn.keyrings WHERE brain = $1").bind(self.brain);
+            let found: Vec<(i64, Vec<u8>)> = rows
+                .iter()
+                .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+                .collect::<Result<_, sqlx::Error>>()?;
+            let select =
+                sqlx::query_scalar("SELECT end_slot FROM cairn.keyrings WHERE brain = $1").bind(self.brain);
             let end: i64 = select.fetch_one(&mut *transaction).await?;
             Ok((found, end))
         })
@@ -97,7 +100,8 @@ impl PostgresKeys {
             };
         };
         let key = self.wrapping.unwrap(&slot.to_le_bytes(), wrapped);
-        key.map(Some).ok_or_else(|| corrupt(format!("key {slot} in the keyring is damaged; restore a backup of it")))
+        key.map(Some)
+            .ok_or_else(|| corrupt(format!("key {slot} in the keyring is damaged; restore a backup of it")))
     }
 
     /// Deletes slots, and has the server take what is left of them out of its table.

@@ -11,7 +11,7 @@ use super::tree::{Tree, leaf};
 use crate::event::{Direction, Filter, Position};
 use crate::page::MAX_PAGE_EVENTS;
 use crate::port::EventStore;
-use crate::sqlite::Damage;
+use crate::verify::Damage;
 
 /// A node that runs signs sooner than this by far.
 pub const LATE_AFTER: TimeDelta = TimeDelta::minutes(1);

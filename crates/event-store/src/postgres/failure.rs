@@ -18,7 +18,9 @@ pub(crate) fn store_error(error: &Error) -> StoreError {
             "no connection to PostgreSQL could be had in time; see whether the server runs and has connections left",
         ),
         Error::Database(told) => database(told.code().as_deref(), told.message()),
-        _ => unavailable(format!("PostgreSQL cannot be reached ({error}); see whether the server runs, then repeat")),
+        _ => unavailable(format!(
+            "PostgreSQL cannot be reached ({error}); see whether the server runs, then repeat"
+        )),
     }
 }
 
@@ -26,14 +28,18 @@ fn database(code: Option<&str>, message: &str) -> StoreError {
     match code {
         // Data corrupted, index corrupted.
         Some("XX001" | "XX002") => corrupt(format!("PostgreSQL says that its files are damaged: {message}")),
-        Some("53100") => unavailable(format!("the database's disk is full ({message}); free some space, then repeat")),
+        Some("53100") => {
+            unavailable(format!("the database's disk is full ({message}); free some space, then repeat"))
+        }
         Some("53300") => unavailable(format!(
             "PostgreSQL has no connection left ({message}); raise max_connections, or let the node use fewer"
         )),
         Some("42P01" | "42883" | "3F000") => {
             unavailable(format!("the database lacks a table or function ({message}); run `cairn migrate`"))
         }
-        Some("42501") => unavailable(format!("the database role may not do that ({message}); see docs/operations.md")),
+        Some("42501") => {
+            unavailable(format!("the database role may not do that ({message}); see docs/operations.md"))
+        }
         Some("28000" | "28P01") => unavailable(format!("PostgreSQL does not let the role in ({message})")),
         Some(code) => unavailable(format!("PostgreSQL failed with {code} ({message})")),
         None => unavailable(format!("PostgreSQL failed ({message})")),

@@ -10,8 +10,9 @@ use crate::postgres::failure::store_error;
 const TABLE: &str = "cairn.migrations";
 
 /// Every migration, in order. None is ever changed once it was released.
-const MIGRATIONS: [(i64, &str, &str); 1] = [
+const MIGRATIONS: [(i64, &str, &str); 2] = [
     (1, "log", include_str!("../../../../migrations/postgres/0001_log.sql")),
+    (2, "read models", include_str!("../../../../migrations/postgres/0002_read_models.sql")),
 ];
 
 /// Why the database's tables could not be brought up to this program.
@@ -59,8 +60,6 @@ pub async fn migrate(pool: &PgPool) -> Result<i64, MigrateError> {
         Err(
             sqlx::migrate::MigrateError::Execute(error) | sqlx::migrate::MigrateError::ExecuteMigration(error, _),
         ) => Err(MigrateError::Failed(store_error(&error))),
-        Err(error) => {
-            Err(MigrateError::Failed(StoreError::Unavailable { reason: error.to_string() }))
-        }
+        Err(error) => Err(MigrateError::Failed(StoreError::Unavailable { reason: error.to_string() })),
     }
 }

@@ -202,7 +202,8 @@ pub(super) async fn position_at(pool: &PgPool, brain: Uuid, time: DateTime<Utc>)
         let (mut below, mut above) = (0, head_in(&mut transaction, brain).await?.0 + 1);
         while above - below > 1 {
             let middle = below + (above - below) / 2;
-            let select = sqlx::query_scalar("SELECT recorded_at FROM cairn.events WHERE brain = $1 AND position = $2");
+            let select =
+                sqlx::query_scalar("SELECT recorded_at FROM cairn.events WHERE brain = $1 AND position = $2");
             let select = select.bind(brain).bind(middle.cast_signed());
             let recorded: DateTime<Utc> = select.fetch_one(&mut *transaction).await?;
             if recorded <= time {

@@ -192,13 +192,14 @@ async fn look(connection: &mut PgConnection, brain: Uuid, batch: &[Waiting]) -> 
         appends().filter_map(|append| append.tracking.as_ref()).map(|tracking| &tracking.source).collect();
     let sources: Vec<&Arc<str>> = sources.into_iter().collect();
     let ids: Vec<Uuid> = entries().flat_map(|entry| &entry.events).map(|event| event.id).collect();
-    let row = sqlx::query("SELECT head, recorded_at, revisions, taken, tracked FROM cairn.begin_append($1, $2, $3, $4)")
-        .bind(brain.to_string())
-        .bind(streams.iter().map(|name| &***name).collect::<Vec<&str>>())
-        .bind(ids)
-        .bind(sources.iter().map(|name| &***name).collect::<Vec<&str>>())
-        .fetch_one(&mut *connection)
-        .await?;
+    let row =
+        sqlx::query("SELECT head, recorded_at, revisions, taken, tracked FROM cairn.begin_append($1, $2, $3, $4)")
+            .bind(brain.to_string())
+            .bind(streams.iter().map(|name| &***name).collect::<Vec<&str>>())
+            .bind(ids)
+            .bind(sources.iter().map(|name| &***name).collect::<Vec<&str>>())
+            .fetch_one(&mut *connection)
+            .await?;
     let head: Option<i64> = row.try_get(0)?;
     let recorded_at: Option<DateTime<Utc>> = row.try_get(1)?;
     // The row was made when the store was opened; only an operator can have removed it.
@@ -290,7 +291,9 @@ pub(super) async fn save_snapshot(
             .bind(snapshot.revision.0.cast_signed())
             .bind(i64::from(snapshot.format))
             .bind(&snapshot.data[..]),
-            None => sqlx::query("DELETE FROM cairn.snapshots WHERE brain = $1 AND stream = $2").bind(brain).bind(stream),
+            None => sqlx::query("DELETE FROM cairn.snapshots WHERE brain = $1 AND stream = $2")
+                .bind(brain)
+                .bind(stream),
         };
         query.execute(&mut *transaction).await?;
         transaction.commit().await

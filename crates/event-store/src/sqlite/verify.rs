@@ -1,6 +1,5 @@
 //! Looking through the whole log for damage.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use rusqlite::Connection;
@@ -12,36 +11,7 @@ use super::recent::Recent;
 use super::schema::{open_reader, owner};
 use crate::event::Position;
 use crate::port::StoreError;
-
-/// How often progress is told, in events.
-pub const VERIFY_PROGRESS_EVERY: u64 = 65_536;
-
-/// How far a verification has got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VerifyProgress {
-    /// The events looked at.
-    pub events: u64,
-    /// The events there are.
-    pub total: u64,
-}
-
-/// What a verification found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verification {
-    /// The events found sound, from the first on.
-    pub events: u64,
-    /// The first damage, if there is any.
-    pub damage: Option<Damage>,
-}
-
-/// Something in the log that was never written so.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Damage {
-    /// The first position concerned; `None` where the damage lies outside of the events, such as in an index.
-    pub position: Option<Position>,
-    /// What is wrong there.
-    pub reason: String,
-}
+use crate::verify::{Damage, Sequence, VERIFY_PROGRESS_EVERY, Verification, VerifyProgress};
 
 /// Verifies a file, open or not.
 pub(super) fn verify_file(path: &Path, progress: impl FnMut(VerifyProgress)) -> Result<Verification, StoreError> {
@@ -84,8 +54,7 @@ fn verify_events(
         Ok(Verification { events, damage: Some(Damage { position: Some(Position(events + 1)), reason }) })
     };
     let total = reader.head.cast_unsigned();
-    let mut revisions = HashMap::new();
-    let mut previous = None;
+    let mut sequence = Sequence::default();
     let mut events = 0;
     while events < total {
         // One event at a time where a page fails, so that the sound ones before the damage are counted.
@@ -102,21 +71,9 @@ fn verify_events(
             return damaged(events, format!("position {} is missing", events + 1));
         }
         for event in page {
-            let next = revisions.entry(event.stream.clone()).or_insert(0);
-            if event.position.0 != events + 1 {
-                return damaged(events, format!("position {} is missing", events + 1));
+            if let Err(reason) = sequence.next(&event) {
+                return damaged(events, reason);
             }
-            if event.revision.0 != *next {
-                return damaged(
-                    events,
-                    format!("{} goes on at revision {}, not {next}", event.stream, event.revision),
-                );
-            }
-            if previous.is_some_and(|previous| event.recorded_at < previous) {
-                return damaged(events, "it was recorded before the event that precedes it".into());
-            }
-            *next += 1;
-            previous = Some(event.recorded_at);
             events += 1;
             if events.is_multiple_of(VERIFY_PROGRESS_EVERY) {
                 progress(VerifyProgress { events, total });

@@ -13,9 +13,9 @@ use super::failure::{store_error, unavailable};
 use super::ledger::{Abort, Care, Ledger, Scribe, Written};
 use super::names::TypeNames;
 use super::recent::Recent;
-use crate::tail::Tail;
 use crate::event::{Appended, NewAppend, Position, Snapshot};
 use crate::port::{AppendError, StoreError};
+use crate::tail::Tail;
 
 /// The appends that may wait for the writer. Further callers wait for a place.
 pub const QUEUED_APPENDS: usize = 8_192;

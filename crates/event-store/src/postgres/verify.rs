@@ -1,1 +1,0 @@
-//! Looking through a log for damage. Changes of what events say are the notary's to find.
