@@ -9,6 +9,7 @@ mod corpus;
 mod figures;
 mod http;
 mod memories;
+mod postgres;
 mod vaults;
 
 use std::sync::Arc;
@@ -18,7 +19,8 @@ use cairn_telemetry::Metrics;
 
 use crate::cli::BenchArgs;
 use crate::cli::args::Global;
-use figures::Report;
+use crate::config::{Config, DatabaseConfig};
+use figures::{Demand, Report};
 
 /// The groups of measurements, in the order they run.
 const GROUPS: [&str; 4] = ["append", "http", "memories", "vault"];
@@ -34,8 +36,17 @@ pub struct Plan {
     pub sizes: Vec<usize>,
     /// A folder for everything the bench writes.
     pub folder: tempfile::TempDir,
+    /// The database that nodes keep everything in, where the configuration names one.
+    pub database: Option<DatabaseConfig>,
     /// What is measured inside of the node.
     pub metrics: Arc<Metrics>,
+}
+
+impl Plan {
+    /// What is demanded of a node that keeps everything in its data folder.
+    pub fn embedded(&self, demand: Demand) -> Option<Demand> {
+        self.database.is_none().then_some(demand)
+    }
 }
 
 /// Measures this machine and prints what was seen.
@@ -55,16 +66,23 @@ pub async fn bench(global: &Global, args: BenchArgs) -> Result<()> {
         .prefix("cairn-bench-")
         .disable_cleanup(args.keep)
         .tempdir_in(std::env::current_dir()?);
+    let folder = folder.context("the bench needs a folder it can write to; run it in one")?;
     let plan = Plan {
         quick: args.quick,
         sizes,
-        folder: folder.context("the bench needs a folder it can write to; run it in one")?,
+        database: Config::load(folder.path(), None)?.database,
+        folder,
         metrics: Arc::new(Metrics::install()?),
     };
     let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
     let mut report = Report::new(global.json, global.quiet);
     if wanted("append") {
         append::measure(&plan, &mut report).await.context("append")?;
+    }
+    if wanted("append")
+        && let Some(database) = &plan.database
+    {
+        postgres::measure(&plan, database, &mut report).await.context("append to PostgreSQL")?;
     }
     if wanted("http") {
         http::measure(&plan, &mut report).await.context("http")?;

@@ -11,13 +11,17 @@ pub mod omitted;
 pub mod postgres;
 #[cfg(feature = "clients")]
 pub mod program;
+#[cfg(feature = "clients")]
+pub mod projector;
 pub mod seed;
 
 #[cfg(feature = "clients")]
 pub use crate::client::{Answer, Client};
 #[cfg(feature = "clients")]
-pub use crate::node::{Node, NodeOptions, StartError};
+pub use crate::node::{DATABASE_VARIABLE, Node, NodeOptions, StartError, on_postgres};
 pub use crate::omitted::not_tested;
 #[cfg(feature = "clients")]
 pub use crate::program::{Ran, cairn, run};
+#[cfg(feature = "clients")]
+pub use crate::projector::Projector;
 pub use crate::seed::{Seed, fast};

@@ -13,6 +13,7 @@ use tokio::process::Child;
 use tokio::time::{sleep, timeout};
 
 use crate::client::Client;
+use crate::postgres::{Database, database};
 use crate::program::{Ran, command, run};
 
 /// How long a node may take until it is ready. Far more than it needs: the machine may be busy with other tests.
@@ -27,6 +28,14 @@ const POLL: Duration = Duration::from_millis(5);
 /// How many lines of the node's log a failed test shows.
 const SHOWN_LOG_LINES: usize = 60;
 
+/// Says that nodes keep everything in PostgreSQL, each in a database of its own, so that the same tests run over both.
+pub const DATABASE_VARIABLE: &str = "TEST_CAIRN_DATABASE";
+
+/// Whether the nodes of this run keep everything in PostgreSQL.
+pub fn on_postgres() -> bool {
+    std::env::var(DATABASE_VARIABLE).is_ok_and(|database| database == "postgres")
+}
+
 /// What a node is started with.
 #[derive(Debug, Clone, Default)]
 pub struct NodeOptions {
@@ -36,6 +45,8 @@ pub struct NodeOptions {
     pub arguments: Vec<String>,
     /// More environment variables.
     pub environment: Vec<(String, String)>,
+    /// The database to keep everything in; otherwise it is as the run says ([`DATABASE_VARIABLE`]).
+    pub database: Option<String>,
 }
 
 /// A running node. Dropping it kills the process and removes the data folder it made.
@@ -47,6 +58,8 @@ pub struct Node {
     client: Client,
     url: String,
     token: String,
+    /// The database that it keeps everything in, where the run asks for one.
+    database: Option<Database>,
 }
 
 /// A node that did not become ready.
@@ -89,7 +102,11 @@ impl Node {
             child: None,
             url: String::new(),
             token: String::new(),
+            database: None,
         };
+        if node.options.database.is_none() && on_postgres() {
+            node.database = Some(database().await);
+        }
         node.launch().await?;
         Ok(node)
     }
@@ -195,6 +212,9 @@ impl Node {
         let log = File::options().create(true).append(true).open(self.log_path()).expect("a log file");
         let mut command = command(&self.data);
         command.args(["up", "--listen", "127.0.0.1:0", "--data"]).arg(&self.data).args(&self.options.arguments);
+        if let Some(database) = self.options.database.as_deref().or(self.database.as_ref().map(Database::url)) {
+            command.env("DATABASE_URL", database);
+        }
         command.envs(self.options.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
         let child = command.kill_on_drop(true).spawn();

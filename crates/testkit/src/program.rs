@@ -52,11 +52,20 @@ pub async fn run(data: &Path, arguments: &[&str]) -> Ran {
 }
 
 pub(crate) fn command(data: &Path) -> Command {
-    let mut command = Command::new(cairn());
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CAIRN_")) {
-        command.env_remove(name);
-    }
+    let mut command = cleared(cairn());
     command.env("CAIRN_DATA", data);
+    command
+}
+
+/// A program without the variables that configure a user's own.
+pub(crate) fn cleared(program: PathBuf) -> Command {
+    let mut command = Command::new(program);
+    let own = ["CAIRN_", "DATABASE_URL", "QDRANT_", "KAFKA_", "KURRENTDB_", "OTEL_"];
+    for (name, _) in std::env::vars_os() {
+        if own.iter().any(|own| name.to_string_lossy().starts_with(own)) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 

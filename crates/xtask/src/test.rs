@@ -15,6 +15,10 @@ const NEVER_TESTED: &[&str] = &[
     "systems other than Linux",
 ];
 
+/// The end-to-end tests that say nothing of files, and so are run again with everything in PostgreSQL.
+const ON_BOTH: &str = "package(cairn-tests) & (binary(bad_input) | binary(bad_vaults) | binary(cli) | binary(durability) \
+     | binary(import_export) | binary(openapi) | binary(truth))";
+
 /// Which tests to run.
 #[derive(Debug, Args)]
 pub struct Options {
@@ -56,6 +60,15 @@ pub fn run(options: &Options) -> Result<()> {
         nextest.arg("--").arg(only);
     }
     let mut sound = steps::watch("tests", &mut nextest, |line| counts.add(nextest_summary(line)))?;
+    let mut again = cargo(["nextest", "run", "--workspace", "--no-fail-fast", "--no-tests", "pass"]);
+    again.args(["-E", ON_BOTH]).env("TEST_CAIRN_DATABASE", "postgres");
+    again.env("TEST_CAIRN_NOT_TESTED", notes.path()).env("TEST_CAIRN_FAST", "1");
+    if let (Some(postgres), None) = (&postgres, &options.only) {
+        again.env(CLUSTER_VARIABLE, postgres.url());
+        sound &= steps::watch("tests of the node over PostgreSQL", &mut again, |line| {
+            counts.add(nextest_summary(line))
+        })?;
+    }
     if options.only.is_none() {
         let mut examples = cargo(["test", "--doc", "--workspace", "--no-fail-fast"]);
         sound &= steps::watch("documentation examples", &mut examples, |line| counts.add(libtest_summary(line)))?;

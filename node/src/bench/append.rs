@@ -15,7 +15,7 @@ use super::Plan;
 use super::figures::{Demand, Report, quantile};
 
 /// The size of an event's data.
-const EVENT_BYTES: usize = 500;
+pub const EVENT_BYTES: usize = 500;
 /// How many writers append at the same time.
 const WRITERS: [usize; 3] = [1, 64, 1_024];
 
@@ -25,7 +25,11 @@ pub async fn measure(plan: &Plan, report: &mut Report) -> Result<()> {
     for writers in WRITERS {
         report.doing(&format!("{writers} writers append"));
         let (raw_rate, raw_median) = raw(plan, writers, time)?;
-        let (rate, median) = appends(plan, writers, time).await?;
+        let path = plan.folder.path().join(format!("append-{writers}.db"));
+        let store = Arc::new(SqliteStore::open(&path, Uuid::from_u128(1))?);
+        let (rate, median) = appends(Arc::clone(&store), writers, time).await?;
+        store.close().await;
+        std::fs::remove_file(&path)?;
         let name = format!("{writers} writers");
         let demand = (writers == 1_024).then_some(Demand::ShareAtLeast(0.25));
         report.beside(
@@ -61,9 +65,8 @@ fn raw(plan: &Plan, writers: usize, time: Duration) -> Result<(f64, f64)> {
     Ok((rate, quantile(&mut samples, 0.5)))
 }
 
-async fn appends(plan: &Plan, writers: usize, time: Duration) -> Result<(f64, f64)> {
-    let path = plan.folder.path().join(format!("append-{writers}.db"));
-    let store = Arc::new(SqliteStore::open(&path, Uuid::from_u128(1))?);
+/// Appends for some time, one event each: events/s and the median in µs.
+pub async fn appends(store: Arc<impl EventStore>, writers: usize, time: Duration) -> Result<(f64, f64)> {
     let data = Bytes::from(format!("\"{}\"", "x".repeat(EVENT_BYTES - 2)));
     let started = Instant::now();
     let tasks: Vec<_> = (0..writers)
@@ -86,8 +89,6 @@ async fn appends(plan: &Plan, writers: usize, time: Duration) -> Result<(f64, f6
         samples.extend(task.await??);
     }
     let rate = samples.len() as f64 / started.elapsed().as_secs_f64();
-    store.close().await;
-    std::fs::remove_file(&path)?;
     Ok((rate, quantile(&mut samples, 0.5)))
 }
 

@@ -37,7 +37,7 @@ pub async fn measure(plan: &Plan, report: &mut Report) -> Result<()> {
         node.caught_up().await?;
         let rate = size as f64 / started.elapsed().as_secs_f64();
         report.add("memories", format!("{size}: searchable"), rate, "memories/s", None);
-        rebuild(&node, size, report).await?;
+        rebuild(plan, &node, size, report).await?;
         search(plan, &node, size, report).await?;
         node.stop().await?;
         start(plan, &folder, size, report).await?;
@@ -45,7 +45,7 @@ pub async fn measure(plan: &Plan, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-async fn rebuild(node: &Served, size: usize, report: &mut Report) -> Result<()> {
+async fn rebuild(plan: &Plan, node: &Served, size: usize, report: &mut Report) -> Result<()> {
     let head = node.brain.handler.store().head().borrow().0;
     for name in [MEMORIES, TIMELINE] {
         report.doing(&format!("{name} is rebuilt"));
@@ -53,7 +53,8 @@ async fn rebuild(node: &Served, size: usize, report: &mut Report) -> Result<()> 
         node.brain.projector.rebuild(name, true).await?.finished().await?;
         let rate = head as f64 / started.elapsed().as_secs_f64();
         // A small log says more about starting than about rebuilding.
-        let demand = (size >= 100_000 && name == MEMORIES).then_some(Demand::AtLeast(40_000.0));
+        let least = if plan.database.is_some() { 25_000.0 } else { 40_000.0 };
+        let demand = (size >= 100_000 && name == MEMORIES).then_some(Demand::AtLeast(least));
         report.add("memories", format!("{size}: rebuild of {name}"), rate, "events/s", demand);
     }
     Ok(())

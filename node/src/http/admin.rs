@@ -49,6 +49,8 @@ async fn ready(State(app): State<App>) -> Result<Reply<Json>, ApiError> {
     let status = app.projector.status();
     let late: Vec<&str> = status
         .iter()
+        // One that another process runs is no reason to send clients elsewhere: there it would be as far.
+        .filter(|projection| projection.state != Health::Standby)
         .filter(|projection| {
             projection.state == Health::Failed || projection.generation.is_none() || projection.lag > READY_LAG
         })
