@@ -161,6 +161,8 @@ const COMMON_VARIABLES: [(&str, &str); 5] = [
     ("KAFKA_BROKERS", "kafka.brokers"),
     ("KAFKA_TOPIC_PREFIX", "kafka.topic_prefix"),
 ];
+/// Names a KurrentDB cluster to keep the log in, which this version cannot yet: better refused than ignored.
+const KURRENTDB_VARIABLE: &str = "KURRENTDB_URL";
 
 /// How logs are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -205,6 +207,12 @@ pub enum ConfigError {
         /// Why not.
         source: std::io::Error,
     },
+    /// It asks for what this version does not have.
+    #[error("{variable} is set, but this version cannot keep its log in KurrentDB yet; set DATABASE_URL instead")]
+    NotYet {
+        /// The variable.
+        variable: &'static str,
+    },
     /// The platform names no home folder.
     #[error("no home folder is known; name the data folder with --data or CAIRN_DATA")]
     NoHome,
@@ -247,6 +255,9 @@ impl Config {
             None if own.exists() => figment.merge(Toml::file_exact(own)),
             None => figment,
         };
+        if variable(KURRENTDB_VARIABLE)?.is_some() {
+            return Err(ConfigError::NotYet { variable: KURRENTDB_VARIABLE });
+        }
         let figment = COMMON_VARIABLES.into_iter().try_fold(figment, |figment, (name, key)| {
             Ok::<_, ConfigError>(match variable(name)? {
                 Some(value) => figment.merge((key, value)),

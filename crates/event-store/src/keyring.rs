@@ -183,6 +183,16 @@ impl Keyring {
         }
     }
 
+    /// Whether other processes use the same keys, and may destroy them.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.shared.place, Place::Postgres(_))
+    }
+
+    /// Forgets the keys of slots that another process has destroyed.
+    pub(crate) fn forget(&self, slots: Vec<u32>) {
+        self.shared.forget(slots);
+    }
+
     /// All erasures in the log up to this position are done.
     pub(crate) async fn mended_to(&self) -> Result<Position, StoreError> {
         match &self.shared.place {

@@ -48,6 +48,8 @@ struct Inner<S> {
     store: S,
     keyring: Keyring,
     slots: StreamSlots,
+    /// The log's end when it was opened: what was erased before, no key was ever read of.
+    opened_at: Position,
 }
 
 /// Whether the log is looked at for what it holds of a stream.
@@ -69,7 +71,8 @@ impl<S: EventStore> Sealed<S> {
     /// # Errors
     /// [`StoreError`] where the log or the keyring cannot be read or an erasure cannot be completed.
     pub async fn open(store: S, keyring: Keyring) -> Result<Self, StoreError> {
-        let inner = Arc::new(Inner { store, keyring, slots: StreamSlots::default() });
+        let opened_at = *store.head().borrow();
+        let inner = Arc::new(Inner { store, keyring, slots: StreamSlots::default(), opened_at });
         inner.mend().await?;
         Ok(Self { inner })
     }
@@ -115,6 +118,27 @@ impl<S: EventStore> Inner<S> {
 
     /// Destroys every key that anything of the stream is sealed with. Doing it again does nothing.
     async fn erase(&self, stream: &str) -> Result<(), StoreError> {
+        self.keyring.destroy(self.slots_of_stream(stream).await?).await?;
+        self.store.save_snapshot(stream, None).await
+    }
+
+    /// Forgets the keys of what another process has erased, where one may.
+    async fn heed(&self, events: &[RecordedEvent]) -> Result<(), StoreError> {
+        let erased = |event: &&RecordedEvent| {
+            event.position > self.opened_at
+                && event.stream.starts_with(SEALED_PREFIX)
+                && &*event.event_type == ERASED_TYPE
+        };
+        if self.keyring.is_shared() {
+            for event in events.iter().filter(erased) {
+                self.keyring.forget(self.slots_of_stream(&event.stream).await?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every slot that anything of the stream is sealed with.
+    async fn slots_of_stream(&self, stream: &str) -> Result<Vec<u32>, StoreError> {
         let mut slots: Vec<_> = self.slots.get(stream).into_iter().collect();
         let mut from = Revision(0);
         loop {
@@ -130,8 +154,7 @@ impl<S: EventStore> Inner<S> {
         }
         slots.sort_unstable();
         slots.dedup();
-        self.keyring.destroy(slots).await?;
-        self.store.save_snapshot(stream, None).await
+        Ok(slots)
     }
 
     /// The slot of a stream: the one that its events name, or a fresh one if it has none.
@@ -207,6 +230,7 @@ impl<S: EventStore> Inner<S> {
 
     /// Decrypts the data of events.
     async fn open(&self, mut events: Vec<RecordedEvent>) -> Result<Vec<RecordedEvent>, StoreError> {
+        self.heed(&events).await?;
         let mut slots = Vec::new();
         let mut bytes = 0;
         for event in events.iter().filter(|event| is_sealed(&event.stream, &event.event_type)) {

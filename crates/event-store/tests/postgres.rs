@@ -305,6 +305,10 @@ async fn keys_are_shared_by_nodes_and_gone_for_all_when_destroyed() {
     assert!(!raw.data.windows(7).any(|part| part == b"rosebud"), "it lies there in the clear");
     let erased = NewEvent { event_type: "memory.erased".into(), ..event("{}") };
     one.append(append("memory-1", erased)).await.unwrap();
+    // The other has the key in memory; it forgets it when it meets the erasure, as whoever follows the log does.
+    other.store().head().wait_for(|head| head.0 == 2).await.unwrap();
+    other.read_all(Position(1), Direction::Forwards, &Filter::default(), 10).await.unwrap();
+    assert!(other.event(id).await.unwrap().unwrap().erased, "a process goes on reading what another has erased");
     let third = Sealed::open(open(&database).await, keyring(one.store()).await).await.unwrap();
     for node in [&one, &third] {
         assert!(node.event(id).await.unwrap().unwrap().erased);

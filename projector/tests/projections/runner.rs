@@ -54,11 +54,20 @@ async fn an_unknown_event_stops_its_readers_with_a_clear_error_and_serves_on() {
 }
 
 #[tokio::test]
-async fn an_event_in_a_stream_of_its_own_stops_too() {
+async fn other_programs_streams_are_passed_by() {
     let stage = Stage::new().await;
     let at = stage.log.raw("weather", "memory.created", r#"{"kind":"note"}"#).await;
+    for name in ["timeline", "memories"] {
+        stage.projector.wait_for(name, at, PATIENCE).await.expect("it means nothing here");
+    }
+}
+
+#[tokio::test]
+async fn an_event_in_a_stream_of_the_brain_that_is_none_stops_too() {
+    let stage = Stage::new().await;
+    let at = stage.log.raw("memory-weather", "memory.created", r#"{"kind":"note"}"#).await;
     let failed = stage.projector.wait_for("timeline", at, PATIENCE).await.expect_err("cannot get there");
-    assert!(failed.to_string().contains("weather"), "{failed}");
+    assert!(failed.to_string().contains("memory-weather"), "{failed}");
 }
 
 #[tokio::test]
