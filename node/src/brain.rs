@@ -16,6 +16,7 @@ use cairn_projector::{
     Leases, PostgresProjection, Projection, Projector, SearchProjection, SearchReader, SqliteProjection,
     StartError, Turns,
 };
+use cairn_read_model::memories::Stats;
 use cairn_read_model::postgres::Server;
 use cairn_read_model::{Memories, Timeline};
 use cairn_search::embedder::{EmbedError, Embedder, HttpEmbedder, HttpEmbedderConfig, StaticEmbedder};
@@ -72,6 +73,8 @@ pub struct Brain {
     pub stopping: CancellationToken,
     /// Held by the verification under way.
     pub verifying: Arc<tokio::sync::Mutex<()>>,
+    /// What the memories added up to when it was last counted for the metrics.
+    pub counted: Arc<tokio::sync::Mutex<Option<(Instant, Stats)>>>,
     /// When the process began to serve.
     pub started: Instant,
     /// The name of the model that makes vectors.
@@ -220,6 +223,7 @@ impl Brain {
             metrics,
             stopping: CancellationToken::new(),
             verifying: Arc::default(),
+            counted: Arc::default(),
             started: Instant::now(),
             embedder: name,
         };

@@ -232,6 +232,12 @@ impl Memories {
             stats.erased = count("SELECT count(*) FROM tombstones")?;
             stats.links = count("SELECT count(*) FROM links")?;
             stats.tags = count("SELECT count(DISTINCT tag) FROM tags")?;
+            for table in ["fields", "tags", "links"] {
+                connection.visit(&format!("SELECT truth, count(*) FROM {table} GROUP BY truth"), &[], |row| {
+                    *stats.claims.entry(row.truth(0)?).or_default() += row.number(1)?;
+                    Ok(ControlFlow::Continue(()))
+                })?;
+            }
             Ok(stats)
         })
     }

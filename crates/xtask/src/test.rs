@@ -66,7 +66,7 @@ pub fn run(options: &Options) -> Result<()> {
     if let (Some(postgres), None) = (&postgres, &options.only) {
         again.env(CLUSTER_VARIABLE, postgres.url());
         sound &= steps::watch("tests of the node over PostgreSQL", &mut again, |line| {
-            counts.add(nextest_summary(line))
+            counts.add(nextest_summary(line));
         })?;
     }
     if options.only.is_none() {

@@ -9,10 +9,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use cairn_command::CommandError;
+use cairn_domain::truth::Truth;
 use cairn_event_store::notary::{self, Checkpoint};
 use cairn_event_store::verify::Damage;
 use cairn_projector::{ProjectionStatus, ProjectorError, State as Health};
-use cairn_read_model::memories::{Direction, ListQuery, MemoryFilter, Sort};
+use cairn_read_model::memories::{Direction, ListQuery, MemoryFilter, Sort, Stats};
+use cairn_telemetry::brain;
 use futures::stream;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
@@ -29,6 +31,9 @@ use crate::brain::projection::MEMORIES;
 
 /// How far behind the log a read model may be while the node counts as ready, in events.
 const READY_LAG: u64 = 10_000;
+
+/// How long what was counted for the metrics is taken for what it is now.
+const STATS_FOR: Duration = Duration::from_secs(15);
 
 /// How many lines of a streamed answer may wait for a slow reader.
 const STREAM_QUEUE: usize = 16;
@@ -71,11 +76,32 @@ async fn ready(State(app): State<App>) -> Result<Reply<Json>, ApiError> {
 #[utoipa::path(get, path = "/metrics", tag = "admin", security(()),
     responses((status = 200, description = "Metrics", content_type = "text/plain", body = String)))]
 async fn metrics(State(app): State<App>) -> Response {
+    if let Some(stats) = recent_stats(&app).await {
+        brain::suggestions_waiting(stats.suggestions);
+        for truth in Truth::ALL {
+            brain::claims(truth.name(), stats.claims.get(&truth).copied().unwrap_or_default());
+        }
+    }
     for projection in app.projector.status() {
         metrics::gauge!("cairn_projection_lag_events", "projection" => projection.name).set(projection.lag as f64);
     }
     metrics::gauge!("cairn_log_position").set(app.handler.store().head().borrow().0 as f64);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render()).into_response()
+}
+
+/// What the memories add up to, not older than [`STATS_FOR`]: it is counted, which takes a while in a large brain. None
+/// where it cannot be told now.
+async fn recent_stats(app: &App) -> Option<Stats> {
+    let mut kept = app.counted.lock().await;
+    if let Some((at, stats)) = kept.as_ref()
+        && at.elapsed() < STATS_FOR
+    {
+        return Some(stats.clone());
+    }
+    let reader = app.memories.clone();
+    let stats = tokio::task::spawn_blocking(move || reader.stats()).await.ok()?.ok()?;
+    *kept = Some((Instant::now(), stats.clone()));
+    Some(stats)
 }
 
 /// How the node stands.

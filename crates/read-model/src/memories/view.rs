@@ -268,4 +268,6 @@ pub struct Stats {
     pub links: u64,
     /// Tags in use.
     pub tags: u64,
+    /// Claims that hold, by their level: values of fields, tags and links.
+    pub claims: BTreeMap<Truth, u64>,
 }
