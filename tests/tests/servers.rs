@@ -125,9 +125,9 @@ async fn a_server_killed_under_load_costs_nothing_that_was_acknowledged() {
     for round in 0..4 {
         sleep(Duration::from_millis(1_500)).await;
         if round == 2 {
-            cluster.stop()
+            cluster.stop();
         } else {
-            cluster.kill()
+            cluster.kill();
         }
         sleep(Duration::from_millis(400)).await;
         cluster.resume().expect("it starts again");

@@ -168,9 +168,9 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
     for round in 0..3 {
         tokio::time::sleep(Duration::from_millis(400)).await;
         if round == 1 {
-            cluster.stop()
+            cluster.stop();
         } else {
-            cluster.kill()
+            cluster.kill();
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
         cluster.resume().unwrap();
