@@ -7,9 +7,12 @@ mod append;
 mod client;
 mod corpus;
 mod figures;
+mod gateway;
 mod http;
+mod kafka;
 mod memories;
 mod postgres;
+mod rebuilds;
 mod vaults;
 
 use std::sync::Arc;
@@ -23,7 +26,7 @@ use crate::config::{Config, DatabaseConfig};
 use figures::{Demand, Report};
 
 /// The groups of measurements, in the order they run.
-const GROUPS: [&str; 4] = ["append", "http", "memories", "vault"];
+const GROUPS: [&str; 6] = ["append", "gateway", "kafka", "http", "memories", "vault"];
 
 /// How many memories the bench works on: the small size is what a person has, the large one what a team has.
 const SIZES: [usize; 2] = [10_000, 200_000];
@@ -83,6 +86,12 @@ pub async fn bench(global: &Global, args: BenchArgs) -> Result<()> {
         && let Some(database) = &plan.database
     {
         postgres::measure(&plan, database, &mut report).await.context("append to PostgreSQL")?;
+    }
+    if wanted("gateway") {
+        gateway::measure(&plan, &mut report).await.context("gateway")?;
+    }
+    if wanted("kafka") {
+        kafka::measure(&plan, &mut report).await.context("kafka")?;
     }
     if wanted("http") {
         http::measure(&plan, &mut report).await.context("http")?;

@@ -13,6 +13,8 @@ pub mod postgres;
 pub mod program;
 #[cfg(feature = "clients")]
 pub mod projector;
+#[cfg(feature = "qdrant")]
+pub mod qdrant;
 pub mod seed;
 
 #[cfg(feature = "clients")]

@@ -14,5 +14,6 @@ pub fn run() -> Result<()> {
     steps::run("lints", clippy.args(["--", "-D", "warnings"]))?;
     let mut documentation = cargo(["doc", "--workspace", "--no-deps", "--quiet"]);
     steps::run("documentation", documentation.env("RUSTDOCFLAGS", "-D warnings"))?;
-    steps::run("layering", &mut cargo(["test", "--quiet", "--package", "cairn-tests", "--test", "layering"]))
+    // All packages are named, so that dependencies are built as the tests will need them, once.
+    steps::run("layering", &mut cargo(["test", "--quiet", "--workspace", "--test", "layering"]))
 }

@@ -11,6 +11,7 @@ use super::client::{load, request};
 use super::corpus;
 use super::figures::{Demand, Report, quantile};
 use super::http::Served;
+use super::rebuilds;
 use crate::brain::projection::{MEMORIES, TIMELINE};
 use crate::data_folder::Running;
 
@@ -37,25 +38,10 @@ pub async fn measure(plan: &Plan, report: &mut Report) -> Result<()> {
         node.caught_up().await?;
         let rate = size as f64 / started.elapsed().as_secs_f64();
         report.add("memories", format!("{size}: searchable"), rate, "memories/s", None);
-        rebuild(plan, &node, size, report).await?;
+        rebuilds::measure(plan, &node, size, report).await?;
         search(plan, &node, size, report).await?;
         node.stop().await?;
         start(plan, &folder, size, report).await?;
-    }
-    Ok(())
-}
-
-async fn rebuild(plan: &Plan, node: &Served, size: usize, report: &mut Report) -> Result<()> {
-    let head = node.brain.handler.store().head().borrow().0;
-    for name in [MEMORIES, TIMELINE] {
-        report.doing(&format!("{name} is rebuilt"));
-        let started = Instant::now();
-        node.brain.projector.rebuild(name, true).await?.finished().await?;
-        let rate = head as f64 / started.elapsed().as_secs_f64();
-        // A small log says more about starting than about rebuilding.
-        let least = if plan.database.is_some() { 25_000.0 } else { 40_000.0 };
-        let demand = (size >= 100_000 && name == MEMORIES).then_some(Demand::AtLeast(least));
-        report.add("memories", format!("{size}: rebuild of {name}"), rate, "events/s", demand);
     }
     Ok(())
 }

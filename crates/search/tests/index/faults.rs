@@ -12,7 +12,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
-use crate::double::{Double, Fault};
+use cairn_testkit::qdrant::{Double, Fault};
 use crate::stage::{new_brain, server, server_of, settings};
 use crate::support::{document, found, memory, put, query};
 

@@ -2,7 +2,6 @@
 //! server when `QDRANT_URL` names one (and `QDRANT_API_KEY` its key, if it demands one).
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod double;
 mod faults;
 mod folder;
 mod scenarios;

@@ -14,7 +14,7 @@ use qdrant_client::qdrant::value::Kind as ValueKind;
 use qdrant_client::qdrant::vectors_config::Config;
 use qdrant_client::qdrant::{AliasOperations, Distance, FieldType, Modifier, PayloadIndexParams, Value};
 
-use crate::double::Double;
+use cairn_testkit::qdrant::Double;
 use crate::stage::{Stage, new_brain, server, server_of, settings};
 use crate::support::{at, document, found, memory, numbers, put, query};
 

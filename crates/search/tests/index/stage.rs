@@ -11,7 +11,7 @@ use cairn_search::index::{ApiKey, SearchError, SearchIndex, Server, Settings, Ti
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::double::Double;
+use cairn_testkit::qdrant::Double;
 
 /// The variable that names a real server, and the one that holds its key.
 const URL: &str = "QDRANT_URL";

@@ -53,7 +53,9 @@ pub struct Double {
 /// What the server holds, and what it was asked.
 #[derive(Default)]
 pub struct Held {
+    /// The collections, by name.
     pub collections: BTreeMap<String, Kept>,
+    /// What each alias stands for.
     pub aliases: BTreeMap<String, String>,
     /// Every request to change aliases.
     pub alias_requests: Vec<ChangeAliases>,
@@ -69,42 +71,54 @@ pub struct Held {
 
 /// A collection.
 pub struct Kept {
+    /// The request that made it.
     pub made: CreateCollection,
+    /// The requests for indexes on it.
     pub indexes: Vec<CreateFieldIndexCollection>,
+    /// Its points.
     pub points: BTreeMap<Uuid, PointStruct>,
 }
 
 impl Double {
+    /// Starts one on a free port.
+    ///
+    /// # Panics
+    /// When the machine has none.
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("a bound socket has an address");
         let double = Self { held: Arc::default(), address, running: Mutex::new(None) };
         double.run(listener);
         double
     }
 
+    /// Where it answers.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// The server is gone: its connections break, and new ones are refused.
     pub fn stop(&self) {
-        if let Some(runtime) = self.running.lock().unwrap().take() {
+        if let Some(runtime) = self.running.lock().unwrap_or_else(PoisonError::into_inner).take() {
             runtime.shutdown_background();
         }
     }
 
     /// The server is back, with all it held.
+    ///
+    /// # Panics
+    /// When somebody else has taken its port.
     pub fn resume(&self) {
         self.run(listen(self.address));
     }
 
     fn run(&self, listener: TcpListener) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        listener.set_nonblocking(true).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        listener.set_nonblocking(true).expect("a socket of our own");
         let incoming = {
             let _inside = runtime.enter();
-            TcpIncoming::from(tokio::net::TcpListener::from_std(listener).unwrap())
+            TcpIncoming::from(tokio::net::TcpListener::from_std(listener).expect("a listening socket"))
         };
         let (held, demanded) = (Arc::clone(&self.held), Arc::clone(&self.held));
         let authenticate = move |request| authenticated(&demanded, request);
@@ -112,7 +126,7 @@ impl Double {
             .add_service(CollectionsServer::with_interceptor(Shared(Arc::clone(&held)), authenticate.clone()))
             .add_service(PointsServer::with_interceptor(Shared(held), authenticate));
         runtime.spawn(server.serve_with_incoming(incoming));
-        *self.running.lock().unwrap() = Some(runtime);
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(runtime);
     }
 
     /// The next writes of points go wrong in these ways, one after the other.
@@ -120,6 +134,7 @@ impl Double {
         self.held().faults.extend(faults);
     }
 
+    /// What it holds.
     pub fn held(&self) -> MutexGuard<'_, Held> {
         lock(&self.held)
     }
