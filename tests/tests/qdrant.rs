@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use cairn_testkit::qdrant::Double;
 use cairn_testkit::{Client, Node, NodeOptions, fast};
 use cairn_tests::projections;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::sleep;
 
 /// How long the server is gone.
@@ -33,11 +33,11 @@ async fn until_found(client: &Client, words: &str, id: &str) {
     let began = Instant::now();
     loop {
         let answer = client.get(&format!("/search?q={words}")).await;
-        let hits: Vec<Value> = if answer.status == 200 { answer.items().to_vec() } else { Vec::new() };
-        if hits.iter().any(|hit| hit.to_string().contains(id)) {
+        let hits = answer.body["data"]["hits"].as_array().cloned().unwrap_or_default();
+        if hits.iter().any(|hit| hit["memory"] == id) {
             return;
         }
-        assert!(began.elapsed() < PATIENCE, "{words}: status {}, {} hits", answer.status, hits.len());
+        assert!(began.elapsed() < PATIENCE, "{words} is not found: {}", answer.body);
         sleep(Duration::from_millis(100)).await;
     }
 }
