@@ -12,12 +12,14 @@
 
 mod authority;
 mod batch;
+mod connections;
 mod envelope;
 mod failure;
 mod filter;
 mod follow;
 mod ids;
 mod lifecycle;
+mod meter;
 mod names;
 mod plan;
 mod read;
@@ -28,6 +30,7 @@ mod service;
 mod write;
 
 pub use authority::{Authority, Caller, Credentials, Level, Refusal};
+pub use connections::MAX_CONNECTIONS;
 pub use filter::{MAX_PATTERN_BYTES, MAX_PREFIXES};
 pub use names::OWNED_PREFIXES;
 pub use server::{Gateway, MAX_CALLS, MAX_MESSAGE_BYTES, Options, ServeError, Tls};

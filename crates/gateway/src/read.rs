@@ -18,6 +18,7 @@ use tonic::Status;
 use crate::failure::Failure;
 use crate::filter::EventFilter;
 use crate::lifecycle::{Bounds, Fate};
+use crate::meter;
 use crate::names::Kind;
 use crate::plan::Begin;
 use crate::reply::{self, Replies};
@@ -41,9 +42,10 @@ pub(crate) trait Lots: Send + Sized + 'static {
 
     /// The replies one by one.
     fn replies(self) -> ReplyStream {
-        let lots = stream::try_unfold(self, |mut lots| async move {
-            let lot = lots.next_lot().await.map_err(Status::from)?;
-            Ok::<_, Status>(lot.map(|lot| (stream::iter(lot.into_iter().map(Ok)), lots)))
+        let lots = stream::try_unfold((self, meter::sent()), |(mut lots, sent)| async move {
+            let Some(lot) = lots.next_lot().await.map_err(Status::from)? else { return Ok(None) };
+            sent.increment(lot.len() as u64);
+            Ok::<_, Status>(Some((stream::iter(lot.into_iter().map(Ok)), (lots, sent))))
         });
         lots.try_flatten().boxed()
     }

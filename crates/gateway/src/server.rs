@@ -12,12 +12,13 @@ use cairn_proto::event_store::client::streams::streams_server::StreamsServer;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::Routes;
-use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use uuid::Uuid;
 
 use crate::authority::Authority;
+use crate::connections::{MAX_CONNECTIONS, incoming};
 use crate::lifecycle::Lifecycles;
+use crate::meter::Meter;
 use crate::service::{Core, Service};
 use crate::write::{MAX_APPEND_BYTES, Writer};
 
@@ -85,7 +86,7 @@ impl Gateway {
         let end = CancellationToken::new();
         let lifecycles = Lifecycles::begin(Arc::clone(&store), end.clone());
         let core = Core {
-            writer: Writer { store: Arc::clone(&store), lifecycles },
+            writer: Writer { store: Arc::clone(&store), lifecycles, meter: Meter::new() },
             store,
             authority,
             end: end.clone(),
@@ -135,7 +136,7 @@ impl Gateway {
             shutdown.await;
             drop(end);
         };
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let incoming = incoming(listener, MAX_CONNECTIONS);
         let serving = server.add_routes(routes).serve_with_incoming_shutdown(incoming, stopping);
         let overdue = async {
             token.cancelled().await;

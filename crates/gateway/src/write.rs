@@ -15,6 +15,7 @@ use crate::authority::Caller;
 use crate::envelope::Proposal;
 use crate::failure::Failure;
 use crate::lifecycle::{DELETED, Fate, Lifecycles, METADATA_TYPE};
+use crate::meter::Meter;
 use crate::names::{Kind, metadata_stream};
 
 /// The most bytes of data and metadata one append may bring.
@@ -50,6 +51,7 @@ pub(crate) struct Written {
 pub(crate) struct Writer {
     pub(crate) store: SharedStore,
     pub(crate) lifecycles: Arc<Lifecycles>,
+    pub(crate) meter: Meter,
 }
 
 impl Append {
@@ -88,6 +90,13 @@ impl Writer {
 
     /// Makes the append; returns when it is durable.
     pub(crate) async fn append(&self, permitted: Permitted) -> Result<Written, Failure> {
+        let events = permitted.append.events.len();
+        let outcome = self.carry_out(permitted).await;
+        self.meter.count(events, &outcome);
+        outcome
+    }
+
+    async fn carry_out(&self, permitted: Permitted) -> Result<Written, Failure> {
         let Permitted { append, caller, kind, fate } = permitted;
         if kind == Kind::Plain && fate == Fate::Deleted && !append.events.is_empty() {
             return self.revive(&caller, append).await;
