@@ -70,6 +70,9 @@ impl From<QueryError> for ApiError {
             QueryError::Unavailable { .. } => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "READ_MODEL_UNAVAILABLE", error.to_string())
             }
+            QueryError::TooSlow { .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "QUERY_TOO_SLOW", error.to_string())
+            }
             QueryError::InvalidCursor => Self::validation("cursor", error.to_string()),
             QueryError::InvalidFilter(reason) => Self::validation("query", reason.clone()),
             QueryError::Corrupt { .. } => {
