@@ -266,7 +266,7 @@ fn greet(brain: &Brain, url: &str, config: &Config) {
     println!("  data   {}", brain.folder.path().display());
     println!("  token  {}", brain.folder.owner_token().display());
     if config.database.is_some() {
-        println!("  log, keys and read models are in PostgreSQL");
+        println!("  log, keys, tokens and read models are in PostgreSQL");
     }
     if let Some(qdrant) = &config.qdrant {
         println!("  the search index is at {}", qdrant.url);
