@@ -1,6 +1,6 @@
 //! A running brain: everything a request needs, put together once at start.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use cairn_command::{CommandError, Handler, RegisterPrincipal};
@@ -35,8 +35,9 @@ use crate::config::{Config, EmbedderConfig, Projections, QdrantConfig};
 use crate::data_folder::{DataFolder, DataFolderError, Identity, write_private};
 use crate::database::{self, DatabaseError};
 use crate::importer::Imports;
+use crate::kafka::Watched;
 use crate::log::Log;
-use crate::tokens::{Secret, Token, TokenError, Tokens};
+use crate::tokens::{Denied, Secret, Token, TokenError, Tokens};
 
 /// The name of the owner's token and principal.
 const OWNER: &str = "owner";
@@ -67,6 +68,8 @@ pub struct Brain {
     pub search: SearchReader,
     /// The imports that run or ran.
     pub imports: Imports,
+    /// What publishes and reads Kafka, once it does.
+    pub kafka: OnceLock<Watched>,
     /// What is measured.
     pub metrics: Arc<Metrics>,
     /// Cancelled when the node begins to stop: what runs long ends early.
@@ -181,7 +184,10 @@ impl Brain {
             storage(config, &folder, &identity).await?;
         let store: SharedStore = log.clone();
         let handler = Handler::open(Arc::clone(&store)).await?;
-        let tokens = Tokens::open(&folder.tokens())?;
+        let tokens = match &database {
+            Some(pool) => Tokens::in_database(pool.clone(), identity.brain).await?,
+            None => Tokens::in_file(&folder.tokens())?,
+        };
         let embedder = embedder(&config.embedder).await?;
         let name = embedder.model().to_owned();
         let search = SearchReader::default();
@@ -220,6 +226,7 @@ impl Brain {
             timeline,
             search,
             imports: Imports::default(),
+            kafka: OnceLock::new(),
             metrics,
             stopping: CancellationToken::new(),
             verifying: Arc::default(),
@@ -227,7 +234,7 @@ impl Brain {
             started: Instant::now(),
             embedder: name,
         };
-        brain.ensure_owner(role).await?;
+        brain.ensure_owner().await?;
         Ok(Arc::new(brain))
     }
 
@@ -244,7 +251,7 @@ impl Brain {
         by: Option<&Principal>,
     ) -> Result<(Token, Secret), BrainError> {
         let origin = origin.unwrap_or_else(|| Origin::of(ceiling, name));
-        let (token, secret) = self.tokens.add(name, ceiling, origin.clone(), expires_at, Utc::now())?;
+        let (token, secret) = self.tokens.add(name, ceiling, origin.clone(), expires_at, Utc::now()).await?;
         let own = token.principal();
         let register =
             RegisterPrincipal { id: PrincipalId::new(token.id), name: name.to_owned(), ceiling, origin };
@@ -267,25 +274,21 @@ impl Brain {
         self.folder.withdraw();
     }
 
-    async fn ensure_owner(&self, role: Role) -> Result<(), BrainError> {
+    /// Makes sure that whoever can read the data folder finds the owner's token in it, and that it works.
+    async fn ensure_owner(&self) -> Result<(), BrainError> {
         let path = self.folder.owner_token();
-        let now = Utc::now();
-        let has_owner = self
-            .tokens
-            .list()
-            .iter()
-            .any(|token| token.name == OWNER && token.ceiling == Truth::User && token.is_valid(now));
-        if has_owner && path.exists() {
-            return Ok(());
-        }
-        // A new one also when the file was lost: whoever can write the data folder owns the brain anyway.
-        let (_, secret) = match role {
-            Role::Node => self.create_token(OWNER, Truth::User, None, None, None).await?,
-            // Whoever only looks after projections writes no memory, so the log need not know of them.
-            Role::Projector => {
-                self.tokens.add(OWNER, Truth::User, Origin::of(Truth::User, OWNER), None, Utc::now())?
-            }
+        let kept = match std::fs::read_to_string(&path) {
+            Ok(secret) => secret,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(source) => return Err(DataFolderError::Io { path, source }.into()),
         };
+        match self.tokens.authenticate(kept.trim(), Utc::now()).await {
+            Ok(token) if token.ceiling == Truth::User => return Ok(()),
+            Err(Denied::Unavailable) => return Err(TokenError::from(Denied::Unavailable).into()),
+            // A new one also when the file was lost: whoever can write the data folder owns the brain anyway.
+            Ok(_) | Err(Denied::Unknown | Denied::Revoked | Denied::Expired) => {}
+        }
+        let (_, secret) = self.create_token(OWNER, Truth::User, None, None, None).await?;
         write_private(&path, format!("{}\n", secret.expose()).as_bytes())?;
         Ok(())
     }

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use cairn_domain::principal::Origin;
+use cairn_domain::truth::Truth;
+use cairn_kafka::{DEFAULT_MAX_MESSAGE_BYTES, PayloadFormat, StartAt, StreamBy};
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
@@ -34,7 +37,7 @@ pub struct Config {
     pub qdrant: Option<QdrantConfig>,
     /// Where KurrentDB's protocol is answered. None: nowhere.
     pub gateway: Option<GatewayConfig>,
-    /// The Kafka brokers that events are published to. None: nowhere.
+    /// Kafka: where events are published to, and the topics that are read into the log. None: neither.
     pub kafka: Option<KafkaConfig>,
     /// Where traces are sent.
     pub traces: TracesConfig,
@@ -120,11 +123,52 @@ pub struct GatewayConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KafkaConfig {
-    /// The brokers to begin with, as `host:port,host:port`.
-    pub brokers: String,
+    /// The brokers that events are published to, as `host:port,host:port`. None: nothing is published.
+    #[serde(default)]
+    pub brokers: Option<String>,
     /// What the names of topics begin with.
     #[serde(default = "default_prefix")]
     pub topic_prefix: String,
+    /// More properties of librdkafka, such as those for SASL.
+    #[serde(default)]
+    pub properties: BTreeMap<String, Secret>,
+    /// The topics that are read into the log.
+    #[serde(default)]
+    pub sources: Vec<KafkaSourceConfig>,
+}
+
+/// A topic that is read into the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaSourceConfig {
+    /// The topic.
+    pub topic: String,
+    /// The name of the token, or its id, whose principal the events are written by.
+    pub principal: String,
+    /// Its name: stands for the cluster in what the log keeps of it. Each source has another.
+    #[serde(default = "default_source")]
+    pub name: String,
+    /// The brokers to begin with. None: those that events are published to, with their properties.
+    #[serde(default)]
+    pub brokers: Option<String>,
+    /// Where to begin in a partition that was never read.
+    #[serde(default)]
+    pub start_at: StartAt,
+    /// What payloads must be.
+    #[serde(default)]
+    pub payload: PayloadFormat,
+    /// Which stream a message goes to.
+    #[serde(default)]
+    pub stream_by: StreamBy,
+    /// The largest message that is taken, in bytes of key, headers and payload.
+    #[serde(default = "default_message_bytes")]
+    pub max_message_bytes: usize,
+    /// The level of the events. None, or above what the token may: the token's.
+    #[serde(default)]
+    pub ceiling: Option<Truth>,
+    /// Where the events come from. None: `<level>:kafka/<topic>`.
+    #[serde(default)]
+    pub origin: Option<Origin>,
     /// More properties of librdkafka, such as those for SASL.
     #[serde(default)]
     pub properties: BTreeMap<String, Secret>,
@@ -150,6 +194,14 @@ pub struct TracesConfig {
 
 fn default_prefix() -> String {
     "cairn".to_owned()
+}
+
+fn default_source() -> String {
+    "kafka".to_owned()
+}
+
+const fn default_message_bytes() -> usize {
+    DEFAULT_MAX_MESSAGE_BYTES
 }
 
 /// Variables that other programs know by these names, with what they set here. `<NAME>_FILE` names a file that holds the
@@ -308,5 +360,18 @@ mod tests {
         let error = load("lisen = \"127.0.0.1:1\"").expect_err("unknown key");
         assert!(error.to_string().contains("lisen"), "{error}");
         assert!(load("[embedder]\nmodle = \"x\"").is_err());
+        assert!(load("[[kafka.sources]]\ntopic = \"x\"\nprincipal = \"x\"\nstart = \"latest\"").is_err());
+    }
+
+    #[test]
+    fn a_source_needs_a_topic_and_a_principal_and_no_publishing() {
+        let config =
+            load("[[kafka.sources]]\ntopic = \"t\"\nprincipal = \"p\"\nceiling = 5\nstart_at = \"latest\"");
+        let kafka = config.expect("valid").kafka.expect("there is one");
+        assert_eq!(kafka.brokers, None);
+        let source = &kafka.sources[0];
+        assert_eq!((source.topic.as_str(), source.principal.as_str(), source.name.as_str()), ("t", "p", "kafka"));
+        assert_eq!((source.ceiling, source.start_at), (Some(Truth::CloudAi), StartAt::Latest));
+        assert!(load("[[kafka.sources]]\ntopic = \"t\"").is_err());
     }
 }

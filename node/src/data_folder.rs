@@ -5,7 +5,7 @@
 //! lock           held by the process that uses the folder
 //! brain.key      the brain's ed25519 seed (0600)
 //! owner.token    the owner's token (0600)
-//! tokens.json    hashes of all tokens (0600)
+//! tokens.json    hashes of all tokens (0600), where they are not in a database
 //! node.json      where the running node answers
 //! log/           events.db, keys.db: the only things that cannot be made anew; notary/: what proves them
 //! read/          read models, a file for each generation

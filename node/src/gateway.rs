@@ -7,13 +7,13 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use cairn_event_store::SharedStore;
 use cairn_gateway::{Authority, Caller, Credentials, Gateway, Level, Options, Refusal, Tls};
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::brain::Brain;
 use crate::config::GatewayConfig;
-use crate::tokens::Token;
+use crate::tokens::{Denied, Known, Token};
 
 /// A gateway that serves.
 pub struct Serving {
@@ -70,13 +70,10 @@ struct Tokens {
 
 impl Authority for Tokens {
     fn admit(&self, credentials: Option<&Credentials>) -> Result<Caller, Refusal> {
+        let (known, now) = (self.brain.tokens.known().map_err(refusal)?, Utc::now());
         let token = match (credentials, &self.anonymous) {
-            (Some(credentials), _) => self
-                .brain
-                .tokens
-                .authenticate(credentials.token(), Utc::now())
-                .map_err(|denied| Refusal::Unauthenticated(denied.to_string()))?,
-            (None, Some(name)) => self.named(name)?,
+            (Some(credentials), _) => known.authenticate(credentials.token(), now).map_err(refusal)?,
+            (None, Some(name)) => named(&known, name, now)?,
             (None, None) => {
                 let reason = "send a token as the password; clients do so only over TLS, see docs/kurrentdb.md";
                 return Err(Refusal::Unauthenticated(reason.into()));
@@ -87,10 +84,14 @@ impl Authority for Tokens {
     }
 }
 
-impl Tokens {
-    fn named(&self, name: &str) -> Result<Token, Refusal> {
-        let now = Utc::now();
-        let found = self.brain.tokens.list().into_iter().find(|token| token.name == name && token.is_valid(now));
-        found.ok_or_else(|| Refusal::Unauthenticated(format!("there is no valid token named `{name}`")))
+fn named(known: &Known, name: &str, now: DateTime<Utc>) -> Result<Token, Refusal> {
+    let found = known.list().into_iter().find(|token| token.name == name && token.check(now).is_ok());
+    found.ok_or_else(|| Refusal::Unauthenticated(format!("there is no valid token named `{name}`")))
+}
+
+fn refusal(denied: Denied) -> Refusal {
+    match denied {
+        Denied::Unknown | Denied::Revoked | Denied::Expired => Refusal::Unauthenticated(denied.to_string()),
+        Denied::Unavailable => Refusal::Unavailable(denied.to_string()),
     }
 }

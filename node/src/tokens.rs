@@ -1,19 +1,31 @@
 //! Tokens: who is asking, told from a secret. Only hashes are kept, and secrets never reach a log.
+//!
+//! A node that keeps everything in its data folder keeps them in a file there. Processes that share a brain in a database
+//! share its tokens too.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
+mod database;
+mod file;
+mod known;
+
+use std::path::Path;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cairn_domain::id::PrincipalId;
 use cairn_domain::principal::{Origin, Principal};
 use cairn_domain::truth::Truth;
-use chrono::{DateTime, Utc};
+use cairn_event_store::StoreError;
+use chrono::{DateTime, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
+use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::data_folder::{DataFolderError, write_private};
+use crate::data_folder::DataFolderError;
+use database::DatabaseTokens;
+use file::FileTokens;
+
+pub use known::Known;
 
 /// What every secret starts with, so that scanners for leaked secrets can know it.
 pub const SECRET_PREFIX: &str = "cairn_";
@@ -60,6 +72,9 @@ pub enum Denied {
     /// It expired.
     #[error("the token expired; ask the owner for a new one")]
     Expired,
+    /// Nobody can tell: the database that the tokens are in does not answer.
+    #[error("tokens cannot be checked now, because the database does not answer; repeat in a moment")]
+    Unavailable,
 }
 
 /// Why a token cannot be made or changed.
@@ -68,6 +83,12 @@ pub enum TokenError {
     /// The file cannot be written.
     #[error(transparent)]
     Folder(#[from] DataFolderError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Nobody can tell who is asking.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// There is no such token.
     #[error("there is no token {0}")]
     NotFound(Uuid),
@@ -80,11 +101,11 @@ pub enum TokenError {
 }
 
 /// All tokens of a brain.
-pub struct Tokens {
-    path: PathBuf,
-    /// Held while a change is written, so that readers never wait for the disk.
-    changing: Mutex<()>,
-    by_hash: RwLock<HashMap<String, Token>>,
+pub enum Tokens {
+    /// In a file of the data folder.
+    File(FileTokens),
+    /// In the database that the brain is in.
+    Database(DatabaseTokens),
 }
 
 impl Secret {
@@ -110,9 +131,18 @@ fn hash(secret: &str) -> String {
 }
 
 impl Token {
-    /// Whether it was neither revoked nor has expired.
-    pub fn is_valid(&self, now: DateTime<Utc>) -> bool {
-        self.revoked_at.is_none() && self.expires_at.is_none_or(|expires| expires > now)
+    /// Makes sure that it works.
+    ///
+    /// # Errors
+    /// When it was revoked or has expired.
+    pub fn check(&self, now: DateTime<Utc>) -> Result<(), Denied> {
+        if self.revoked_at.is_some() {
+            return Err(Denied::Revoked);
+        }
+        if self.expires_at.is_some_and(|expires| expires <= now) {
+            return Err(Denied::Expired);
+        }
+        Ok(())
     }
 
     /// The principal it stands for.
@@ -122,47 +152,69 @@ impl Token {
 }
 
 impl Tokens {
-    /// Reads the tokens of a brain; none when the file does not exist.
+    /// Those in a file; none when it does not exist.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn open(path: &Path) -> Result<Self, DataFolderError> {
-        let tokens: Vec<Token> = match std::fs::read(path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|error| DataFolderError::Damaged { path: path.to_owned(), reason: error.to_string() })?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(source) => return Err(DataFolderError::Io { path: path.to_owned(), source }),
-        };
-        let by_hash = tokens.into_iter().map(|token| (token.hash.clone(), token)).collect();
-        Ok(Self { path: path.to_owned(), changing: Mutex::new(()), by_hash: RwLock::new(by_hash) })
+    pub fn in_file(path: &Path) -> Result<Self, DataFolderError> {
+        Ok(Self::File(FileTokens::open(path)?))
     }
 
-    /// Whether a principal may still act: it has a token that was neither revoked nor has expired.
-    pub fn is_live(&self, principal: PrincipalId, now: DateTime<Utc>) -> bool {
-        self.read().values().any(|token| token.id == principal.uuid() && token.is_valid(now))
-    }
-
-    /// Who a secret stands for, now.
+    /// Those in a database.
     ///
     /// # Errors
-    /// When it is unknown, revoked or expired.
-    pub fn authenticate(&self, secret: &str, now: DateTime<Utc>) -> Result<Token, Denied> {
-        let tokens = self.read();
-        let token = tokens.get(&hash(secret)).ok_or(Denied::Unknown)?;
-        if token.revoked_at.is_some() {
-            return Err(Denied::Revoked);
+    /// When the database cannot be used.
+    pub async fn in_database(pool: PgPool, brain: Uuid) -> Result<Self, TokenError> {
+        Ok(Self::Database(DatabaseTokens::open(pool, brain).await?))
+    }
+
+    /// All of them from memory, never older than [`database::TRUSTED_FOR`].
+    ///
+    /// # Errors
+    /// [`Denied::Unavailable`] where that cannot be told.
+    pub fn known(&self) -> Result<Arc<Known>, Denied> {
+        match self {
+            Self::File(tokens) => Ok(tokens.known()),
+            Self::Database(tokens) => tokens.known(),
         }
-        if token.expires_at.is_some_and(|expires| expires <= now) {
-            return Err(Denied::Expired);
+    }
+
+    /// All of them as they are now.
+    ///
+    /// # Errors
+    /// [`Denied::Unavailable`] where that cannot be told.
+    pub async fn refreshed(&self) -> Result<Arc<Known>, Denied> {
+        match self {
+            Self::File(tokens) => Ok(tokens.known()),
+            Self::Database(tokens) => tokens.refreshed().await,
         }
-        Ok(token.clone())
+    }
+
+    /// Who a secret stands for, now. Memory answers; only where it does not know the secret, which may have been made
+    /// elsewhere a moment ago, is the database asked.
+    ///
+    /// # Errors
+    /// When it is unknown, revoked or expired, or that cannot be told.
+    pub async fn authenticate(&self, secret: &str, now: DateTime<Utc>) -> Result<Token, Denied> {
+        match self.known().and_then(|known| known.authenticate(secret, now)) {
+            Err(Denied::Unknown | Denied::Unavailable) => self.refreshed().await?.authenticate(secret, now),
+            told => told,
+        }
+    }
+
+    /// Whether a principal may still act, told from memory.
+    ///
+    /// # Errors
+    /// When its token is unknown, revoked or expired, or that cannot be told.
+    pub fn check(&self, principal: PrincipalId, now: DateTime<Utc>) -> Result<(), Denied> {
+        self.known()?.check(principal, now)
     }
 
     /// Keeps a new token. The caller registers its principal in the log.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn add(
+    pub async fn add(
         &self,
         name: &str,
         ceiling: Truth,
@@ -177,92 +229,29 @@ impl Tokens {
             ceiling,
             origin,
             hash: hash(secret.expose()),
-            created_at: now,
-            expires_at,
+            // As finely as a database keeps it, so that a token never looks changed.
+            created_at: now.trunc_subsecs(6),
+            expires_at: expires_at.map(|expires| expires.trunc_subsecs(6)),
             revoked_at: None,
         };
-        self.change(|tokens| {
-            if tokens.len() >= MAX_TOKENS {
-                return Err(TokenError::TooMany);
-            }
-            tokens.insert(token.hash.clone(), token.clone());
-            Ok(())
-        })?;
+        match self {
+            Self::File(tokens) => tokens.add(&token)?,
+            Self::Database(tokens) => tokens.add(&token).await?,
+        }
         Ok((token, secret))
     }
 
-    /// Revokes a token: from now on it is refused.
+    /// Revokes a token: from now on this process refuses it, others do within [`database::TRUSTED_FOR`], as a rule at once.
     ///
     /// # Errors
     /// When there is no such token, or it cannot be written.
-    pub fn revoke(&self, id: Uuid, now: DateTime<Utc>) -> Result<Token, TokenError> {
-        self.change(|tokens| {
-            let token = tokens.values_mut().find(|token| token.id == id).ok_or(TokenError::NotFound(id))?;
-            token.revoked_at.get_or_insert(now);
-            Ok(token.clone())
-        })
-    }
-
-    /// All tokens, the newest last.
-    pub fn list(&self) -> Vec<Token> {
-        let mut tokens: Vec<Token> = self.read().values().cloned().collect();
-        tokens.sort_by_key(|token| (token.created_at, token.id));
-        tokens
-    }
-
-    /// Changes the tokens: durable first, then in force.
-    fn change<T>(
-        &self,
-        change: impl FnOnce(&mut HashMap<String, Token>) -> Result<T, TokenError>,
-    ) -> Result<T, TokenError> {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut changed = self.read().clone();
-        let result = change(&mut changed)?;
-        let mut list: Vec<&Token> = changed.values().collect();
-        list.sort_by_key(|token| (token.created_at, token.id));
-        write_private(&self.path, &serde_json::to_vec_pretty(&list).expect("plain fields"))?;
-        *self.by_hash.write().unwrap_or_else(PoisonError::into_inner) = changed;
-        Ok(result)
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<String, Token>> {
-        self.by_hash.read().unwrap_or_else(PoisonError::into_inner)
+    pub async fn revoke(&self, id: Uuid, now: DateTime<Utc>) -> Result<Token, TokenError> {
+        match self {
+            Self::File(tokens) => tokens.revoke(id, now),
+            Self::Database(tokens) => tokens.revoke(id, now).await,
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use chrono::TimeDelta;
-
-    fn at(seconds: i64) -> DateTime<Utc> {
-        DateTime::from_timestamp(seconds, 0).expect("valid time")
-    }
-
-    #[test]
-    fn a_token_works_until_it_expires_or_is_revoked_and_survives_a_restart() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let path = folder.path().join("tokens.json");
-        let tokens = Tokens::open(&path).expect("opens");
-        let origin = Origin::of(Truth::CloudAi, "claude");
-        let expires = Some(at(100) + TimeDelta::seconds(10));
-        let (token, secret) = tokens.add("claude", Truth::CloudAi, origin, expires, at(100)).expect("kept");
-        let reopened = Tokens::open(&path).expect("opens");
-        assert_eq!(reopened.authenticate(secret.expose(), at(105)).map(|token| token.id), Ok(token.id));
-        assert_eq!(reopened.authenticate(secret.expose(), at(110)), Err(Denied::Expired));
-        assert_eq!(reopened.authenticate("cairn_guess", at(105)), Err(Denied::Unknown));
-        reopened.revoke(token.id, at(106)).expect("revoked");
-        assert_eq!(reopened.authenticate(secret.expose(), at(107)), Err(Denied::Revoked));
-    }
-
-    #[test]
-    fn the_secret_is_not_in_the_file() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let path = folder.path().join("tokens.json");
-        let tokens = Tokens::open(&path).expect("opens");
-        let origin = Origin::of(Truth::User, "owner");
-        let (_, secret) = tokens.add("owner", Truth::User, origin, None, at(1)).expect("kept");
-        let file = std::fs::read_to_string(&path).expect("reads");
-        assert!(!file.contains(secret.expose().trim_start_matches(SECRET_PREFIX)));
-    }
-}
+mod tests;

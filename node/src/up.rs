@@ -13,6 +13,7 @@ use cairn_domain::id::PrincipalId;
 use cairn_domain::principal::{Origin, Principal};
 use cairn_domain::truth::Truth;
 use cairn_telemetry::{Export, Headers, Metrics, Telemetry, usage};
+use chrono::Utc;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -198,8 +199,9 @@ pub async fn asked_to_stop() -> Result<()> {
 
 /// The owner as the importer at start acts for them.
 fn owner(brain: &Brain) -> Result<Principal> {
-    let token =
-        brain.tokens.list().into_iter().find(|token| token.ceiling == Truth::User && token.revoked_at.is_none());
+    let now = Utc::now();
+    let tokens = brain.tokens.known()?.list();
+    let token = tokens.into_iter().find(|token| token.ceiling == Truth::User && token.check(now).is_ok());
     let token = token.context("the brain has no owner's token")?;
     Ok(Principal {
         id: PrincipalId::new(token.id),
@@ -264,13 +266,18 @@ fn greet(brain: &Brain, url: &str, config: &Config) {
     println!("  data   {}", brain.folder.path().display());
     println!("  token  {}", brain.folder.owner_token().display());
     if config.database.is_some() {
-        println!("  log, keys and read models are in PostgreSQL");
+        println!("  log, keys, tokens and read models are in PostgreSQL");
     }
     if let Some(qdrant) = &config.qdrant {
         println!("  the search index is at {}", qdrant.url);
     }
     if let Some(kafka) = &config.kafka {
-        println!("  events are published to {}", kafka.brokers);
+        if let Some(brokers) = &kafka.brokers {
+            println!("  events are published to {brokers}");
+        }
+        for source in &kafka.sources {
+            println!("  the messages of the topic {} are taken in", source.topic);
+        }
     }
 }
 

@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub use failure::store_error;
 pub use migrate::{MigrateError, migrate};
 pub use writer::{COMMIT_APPENDS, COMMIT_BYTES, QUEUED_APPENDS, RETRY_FOR};
 
@@ -31,7 +32,6 @@ use crate::event::{Appended, Direction, Filter, NewAppend, Page, Position, Recor
 use crate::port::{AppendError, EventStore, StoreError};
 use crate::sqlite::failure::closed;
 use crate::tail::Tail;
-use failure::store_error;
 use writer::{Job, Writer};
 
 /// How long a connection is waited for: a server that restarts is back by then.

@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 /// Turns the credentials of a call into a caller, or refuses it.
 ///
-/// It is asked once a call, on a thread of the runtime: it must answer from memory.
+/// It is asked at the beginning of a call, and every second of a read that goes on, on a thread of the runtime: it must
+/// answer from memory.
 pub trait Authority: Send + Sync + 'static {
     /// Who has these credentials. `None` where the call carries none at all: clients send none over a connection
     /// without TLS, so whether such a caller is somebody is a matter of policy.
@@ -57,6 +58,9 @@ pub enum Refusal {
     /// It is known, and they may not.
     #[error("{0}")]
     Forbidden(String),
+    /// It cannot be told now. The same call may be let in later.
+    #[error("{0}")]
+    Unavailable(String),
 }
 
 impl Level {

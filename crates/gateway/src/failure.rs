@@ -22,6 +22,9 @@ pub(crate) enum Failure {
     /// They may not do this.
     #[error("Access Denied: {0}")]
     AccessDenied(String),
+    /// It cannot be told now who calls.
+    #[error("{0}")]
+    Unavailable(String),
     /// The stream is not at the revision expected.
     #[error(
         "Append failed due to WrongExpectedVersion. Stream: {stream}, Expected version: {}, Actual version: {}",
@@ -79,6 +82,7 @@ impl From<Refusal> for Failure {
         match refusal {
             Refusal::Unauthenticated(reason) => Self::Unauthenticated(reason),
             Refusal::Forbidden(reason) => Self::AccessDenied(reason),
+            Refusal::Unavailable(reason) => Self::Unavailable(reason),
         }
     }
 }
@@ -123,7 +127,9 @@ impl Failure {
             Self::TooLarge { .. } | Self::MissingProperty { .. } | Self::Invalid(_) => Code::InvalidArgument,
             Self::IdTaken { .. } => Code::AlreadyExists,
             Self::Timeout => Code::DeadlineExceeded,
-            Self::ShuttingDown | Self::Store(StoreError::Unavailable { .. }) => Code::Unavailable,
+            Self::Unavailable(_) | Self::ShuttingDown | Self::Store(StoreError::Unavailable { .. }) => {
+                Code::Unavailable
+            }
             Self::Store(StoreError::Corrupt { .. }) => Code::DataLoss,
         }
     }
@@ -157,6 +163,7 @@ impl Failure {
                 put("required-metadata-properties", (*property).into());
             }
             Self::Unauthenticated(_)
+            | Self::Unavailable(_)
             | Self::IdTaken { .. }
             | Self::Timeout
             | Self::Invalid(_)
@@ -190,7 +197,7 @@ impl Failure {
             Self::MissingProperty { .. } | Self::IdTaken { .. } | Self::Invalid(_) => {
                 packed("BadRequest", &wire::BadRequest { message: self.to_string() })
             }
-            Self::ShuttingDown | Self::Store(_) => packed("Unknown", &wire::Unknown {}),
+            Self::Unavailable(_) | Self::ShuttingDown | Self::Store(_) => packed("Unknown", &wire::Unknown {}),
         }
     }
 }

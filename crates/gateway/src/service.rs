@@ -1,7 +1,7 @@
 //! The services, as the protocol names them.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cairn_event_store::{Direction, ExpectedRevision, Position, Revision, SharedStore};
 use cairn_proto::event_store::client::Empty;
@@ -17,6 +17,7 @@ use cairn_proto::event_store::client::streams::{
 };
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
@@ -43,6 +44,9 @@ const METHODS: [(&str, &[&str]); 3] = [
     ("event_store.client.gossip.gossip", &["read"]),
     ("event_store.client.server_features.serverfeatures", &["getsupportedmethods"]),
 ];
+
+/// How often it is asked whether the caller of a read may go on.
+const ADMISSION_CHECK: Duration = Duration::from_secs(1);
 
 /// What all calls share.
 pub(crate) struct Core {
@@ -118,6 +122,28 @@ impl Core {
     }
 }
 
+/// Ends a read whose caller is let in no longer: it may go on for ever, and must not outlive the token it began with.
+fn while_admitted(core: Arc<Core>, credentials: Option<Credentials>, replies: ReplyStream) -> ReplyStream {
+    let next = move |(mut replies, mut checked): (ReplyStream, Instant)| {
+        let (core, credentials) = (Arc::clone(&core), credentials.clone());
+        async move {
+            loop {
+                let reply = timeout_at(checked + ADMISSION_CHECK, replies.next()).await;
+                if checked.elapsed() >= ADMISSION_CHECK {
+                    checked = Instant::now();
+                    if let Err(failure) = core.admit(credentials.as_ref()) {
+                        return Some((Err(failure.into()), (stream::empty().boxed(), checked)));
+                    }
+                }
+                if let Ok(reply) = reply {
+                    return reply.map(|reply| (reply, (replies, checked)));
+                }
+            }
+        }
+    };
+    stream::unfold((replies, Instant::now()), next).boxed()
+}
+
 /// The services over what they share.
 #[derive(Clone)]
 pub(crate) struct Service(pub(crate) Arc<Core>);
@@ -128,9 +154,11 @@ impl Streams for Service {
     type BatchAppendStream = BoxStream<'static, Result<BatchAppendResp, Status>>;
 
     async fn read(&self, request: Request<ReadReq>) -> Result<Response<Self::ReadStream>, Status> {
-        self.0.admit_call(&request)?;
+        let credentials = Credentials::of(request.metadata()).map_err(Failure::from)?;
+        self.0.admit(credentials.as_ref())?;
         let plan = Plan::parse(request.into_inner())?;
-        Ok(Response::new(self.0.read(plan).await?))
+        let replies = self.0.read(plan).await?;
+        Ok(Response::new(while_admitted(Arc::clone(&self.0), credentials, replies)))
     }
 
     async fn append(&self, request: Request<Streaming<AppendReq>>) -> Result<Response<AppendResp>, Status> {

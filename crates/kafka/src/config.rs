@@ -8,7 +8,7 @@ use cairn_domain::truth::Truth;
 use cairn_event_store::event::MAX_EVENT_BYTES;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
 use crate::checkpoint::is_plain;
@@ -228,7 +228,7 @@ pub struct SourceConfig {
 }
 
 /// Where a source begins in a partition that was never read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StartAt {
     /// With the oldest message that is kept.
@@ -239,7 +239,7 @@ pub enum StartAt {
 }
 
 /// What the payloads of a topic are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PayloadFormat {
     /// JSON where it is JSON, else text where it is UTF-8, else bytes.
@@ -254,7 +254,7 @@ pub enum PayloadFormat {
 }
 
 /// Which stream a message goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StreamBy {
     /// `capture-<topic>-<partition>`.

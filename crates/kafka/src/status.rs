@@ -14,6 +14,8 @@ pub enum State {
     Failed,
     /// It was stopped.
     Stopped,
+    /// Another process does the work; this one goes on should that one end. Whoever shares the work out says so.
+    Standby,
 }
 
 /// How a publisher fares.

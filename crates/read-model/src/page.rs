@@ -67,6 +67,14 @@ pub enum QueryError {
         /// What went wrong.
         source: sqlx::Error,
     },
+    /// The query took longer than one may, and was cut off so that its connection serves others.
+    #[error(
+        "what was asked of the read model `{model}` takes too long; ask for less at a time, with a narrower filter"
+    )]
+    TooSlow {
+        /// The model.
+        model: &'static str,
+    },
     /// The server refused the query.
     #[error("the read model `{model}` could not be read")]
     Postgres {

@@ -28,6 +28,7 @@ use crate::page::QueryError;
 use crate::table::Cell;
 pub use database::PgDatabase;
 pub use digest::digest;
+pub use reader::QUERY_LIMIT;
 pub use schema::{drop_generation, schema_name};
 
 /// Creates the tables that say which generations there are and which one serves each projection.
@@ -105,6 +106,7 @@ pub async fn check_role(pool: &PgPool) -> Result<(), RoleError> {
 impl QueryError {
     pub(crate) fn postgres(model: &'static str, source: sqlx::Error) -> Self {
         match is_transient(&source) {
+            _ if is_cancelled(&source) => Self::TooSlow { model },
             true => Self::Unavailable { model, source },
             false => Self::Postgres { model, source },
         }
@@ -118,6 +120,11 @@ pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
         sqlx::Error::Database(error) => error.code().is_some_and(|code| is_transient_code(&code)),
         _ => false,
     }
+}
+
+/// The server has cut the statement off: it took longer than it may, or an administrator wanted it so.
+fn is_cancelled(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("57014"))
 }
 
 /// The codes are those of the appendix "PostgreSQL Error Codes" of its manual.

@@ -33,7 +33,7 @@ pub async fn measure(plan: &Plan, vault: &Path, report: &mut Report) -> Result<(
 async fn import(plan: &Plan, vault: &Path, report: &mut Report) -> Result<()> {
     report.doing("the vault is imported");
     let node = Served::start(plan, "vault").await?;
-    let owner = node.brain.tokens.list().into_iter().next().context("no owner")?;
+    let owner = node.brain.tokens.known()?.list().into_iter().next().context("no owner")?;
     let principal = Principal {
         id: PrincipalId::new(owner.id),
         ceiling: Truth::User,

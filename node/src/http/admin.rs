@@ -28,6 +28,7 @@ use super::envelope::{Page, Reply};
 use super::error::ApiError;
 use super::extract::{Body, Caller};
 use crate::brain::projection::MEMORIES;
+use crate::kafka::{KafkaStatus, Watched};
 
 /// How far behind the log a read model may be while the node counts as ready, in events.
 const READY_LAG: u64 = 10_000;
@@ -47,29 +48,37 @@ async fn live() -> Reply<Json> {
     Reply::ok(json!({ "status": "live" }))
 }
 
-/// Says whether the node can take commands and its read models are near the log's end.
+/// A read model, as readiness sees it.
+#[derive(Debug, Serialize)]
+struct Readiness {
+    projection: &'static str,
+    state: Health,
+    lag: u64,
+}
+
+/// Says whether the node can take commands and its read models are near the log's end, whichever process folds them.
 #[utoipa::path(get, path = "/health/ready", tag = "admin", security(()),
     responses((status = 200, description = "It is ready", body = Object), (status = 503, description = "Not yet", body = super::error::Failure)))]
 async fn ready(State(app): State<App>) -> Result<Reply<Json>, ApiError> {
     let status = app.projector.status();
-    let late: Vec<&str> = status
+    let is_late = |projection: &&ProjectionStatus| {
+        projection.state == Health::Failed || projection.generation.is_none() || projection.lag > READY_LAG
+    };
+    let late: Vec<&str> = status.iter().filter(is_late).map(|projection| projection.name).collect();
+    let projections: Vec<Readiness> = status
         .iter()
-        // One that another process runs is no reason to send clients elsewhere: there it would be as far.
-        .filter(|projection| projection.state != Health::Standby)
-        .filter(|projection| {
-            projection.state == Health::Failed || projection.generation.is_none() || projection.lag > READY_LAG
-        })
-        .map(|projection| projection.name)
+        .map(|status| Readiness { projection: status.name, state: status.state, lag: status.lag })
         .collect();
     let head = app.handler.store().head().borrow().0;
     if late.is_empty() {
-        return Ok(Reply::ok(json!({ "status": "ready" })).at(head));
+        return Ok(Reply::ok(json!({ "status": "ready", "projections": projections })).at(head));
     }
-    Err(ApiError::new(
+    let error = ApiError::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "NOT_READY",
         format!("still catching up: {}", late.join(", ")),
-    ))
+    );
+    Err(error.with(json!({ "projections": projections })))
 }
 
 /// Metrics in Prometheus' text format.
@@ -120,6 +129,8 @@ struct Status {
     memory_bytes: Option<u64>,
     embedder: String,
     projections: Vec<ProjectionStatus>,
+    /// How publishing to Kafka and reading from it fare; none where the configuration asks for neither.
+    kafka: Option<KafkaStatus>,
     /// The newest checkpoint the brain has signed.
     signed: Option<Checkpoint>,
     /// Why it signs no more, if so.
@@ -152,6 +163,7 @@ async fn status(State(app): State<App>, _: Caller) -> Result<Reply<Status>, ApiE
         memory_bytes: cairn_telemetry::ProcessUsage::read().map(|usage| usage.resident_bytes),
         embedder: app.embedder.clone(),
         projections: app.projector.status(),
+        kafka: app.kafka.get().map(Watched::status),
     };
     Ok(Reply::ok(status).at(position))
 }

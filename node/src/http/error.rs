@@ -123,6 +123,9 @@ impl From<Denied> for ApiError {
             Denied::Unknown => "TOKEN_UNKNOWN",
             Denied::Revoked => "TOKEN_REVOKED",
             Denied::Expired => "TOKEN_EXPIRED",
+            Denied::Unavailable => {
+                return Self::new(StatusCode::SERVICE_UNAVAILABLE, "TOKENS_UNAVAILABLE", denied.to_string());
+            }
         };
         Self::new(StatusCode::UNAUTHORIZED, code, denied.to_string())
     }
@@ -204,6 +207,8 @@ impl From<TokenError> for ApiError {
         match error {
             TokenError::NotFound(id) => Self::not_found("token", id),
             TokenError::TooMany => Self::new(StatusCode::CONFLICT, "TOO_MANY_TOKENS", error.to_string()),
+            TokenError::Denied(denied) => Self::from(denied),
+            TokenError::Store(error) => Self::from(error),
             TokenError::Folder(_) | TokenError::Random(_) => Self::internal(&error),
         }
     }

@@ -108,7 +108,7 @@ impl FromRequestParts<App> for Caller {
                     "send the header `Authorization: Bearer <token>`; the owner's token is in owner.token of the data folder",
                 )
             })?;
-        let token = app.tokens.authenticate(secret, Utc::now())?;
+        let token = app.tokens.authenticate(secret, Utc::now()).await?;
         if let Some(tenant) = parts.headers.get("x-tenant-id")
             && tenant.to_str().ok().and_then(|text| text.parse::<Uuid>().ok()) != Some(app.brain)
         {

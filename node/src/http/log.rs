@@ -32,6 +32,9 @@ use super::extract::{Caller, Query};
 /// How many events are read from the store at a time.
 const PAGE: usize = 1_000;
 
+/// How often a silent feed looks whether its reader may still see it.
+const READER_CHECK: Duration = Duration::from_secs(1);
+
 /// How often a silent feed shows that it is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -199,23 +202,25 @@ impl Feed {
     /// The next event. The feed ends when the store does; the client then resumes where it broke off.
     async fn next(&mut self) -> Option<SseEvent> {
         while self.waiting.is_empty() {
-            match tokio::time::timeout(KEEP_ALIVE, self.subscription.next_batch(PAGE)).await {
+            match tokio::time::timeout(READER_CHECK, self.subscription.next_batch(PAGE)).await {
                 Ok(Ok(batch)) => self.waiting.extend(batch.events),
                 Ok(Err(error)) => {
                     warn!(%error, "a live feed ended");
                     return None;
                 }
-                Err(_) => {}
-            }
-            // A feed outlives the request it began with, and must not outlive the token.
-            if !self.app.tokens.is_live(self.reader, Utc::now()) {
-                return None;
+                Err(_) => self.check_reader()?,
             }
         }
+        self.check_reader()?;
         let event = self.waiting.pop_front()?;
         let data = envelope(&event).inspect_err(|error| warn!(%error, "a live feed ended")).ok()?;
         let data = String::from_utf8(data).ok()?;
         Some(SseEvent::default().id(event.position.to_string()).event(&*event.event_type).data(data))
+    }
+
+    /// None once the reader may see no more: a feed outlives the request it began with, and must not outlive the token.
+    fn check_reader(&self) -> Option<()> {
+        self.app.tokens.check(self.reader, Utc::now()).ok()
     }
 }
 

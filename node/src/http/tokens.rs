@@ -129,11 +129,11 @@ async fn create(
     responses((status = 200, description = "All tokens", body = super::envelope::Success<Page<TokenView>>)))]
 async fn list(State(app): State<App>, caller: Caller) -> Result<Reply<Page<TokenView>>, ApiError> {
     caller.owner("list tokens")?;
-    let items = app.tokens.list().into_iter().map(TokenView::from).collect();
+    let items = app.tokens.refreshed().await?.list().into_iter().map(TokenView::from).collect();
     Ok(Reply::ok(Page { items, next_cursor: None }))
 }
 
-/// Revokes a token: from now on it is refused.
+/// Revokes a token: from now on it is refused; by other nodes of the same database within ten seconds, as a rule at once.
 #[utoipa::path(delete, path = "/tokens/{id}", tag = "tokens", params(("id" = Uuid, Path, description = "The token")),
     responses((status = 200, description = "Revoked", body = super::envelope::Success<TokenView>),
     (status = 404, description = "No such token", body = super::error::Failure)))]
@@ -143,7 +143,7 @@ async fn revoke(
     super::extract::Id(id): super::extract::Id<PrincipalId>,
 ) -> Result<Reply<TokenView>, ApiError> {
     caller.owner("revoke tokens")?;
-    let token = app.tokens.revoke(id.uuid(), Utc::now())?;
+    let token = app.tokens.revoke(id.uuid(), Utc::now()).await?;
     app.handler.revoke_principal(id, &caller.0).await?;
     Ok(Reply::ok(TokenView::from(token)))
 }

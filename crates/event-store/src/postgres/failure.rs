@@ -6,7 +6,7 @@ use crate::port::StoreError;
 use crate::sqlite::failure::{corrupt, unavailable};
 
 /// Puts an error in the terms of the port, with what to do about it. Nothing of the connection's URL is in it.
-pub(crate) fn store_error(error: &Error) -> StoreError {
+pub fn store_error(error: &Error) -> StoreError {
     match error {
         Error::ColumnDecode { .. } | Error::Decode(_) => corrupt(format!(
             "a row holds what was never written ({error}); run `cairn verify`, then restore a backup"

@@ -6,7 +6,9 @@ use cairn_proto::event_store::client::streams::ReadReq;
 use cairn_proto::event_store::client::streams::read_req::options::{CountOption, ReadDirection};
 use tonic::Code;
 
-use crate::scene::{Begin, Expect, Scene, all_options, event, events, trailer, value, with_token};
+use crate::scene::{
+    Begin, Content, Expect, Scene, all_options, event, events, following, trailer, value, with_token,
+};
 
 #[tokio::test]
 async fn only_who_is_known_gets_in() {
@@ -25,6 +27,31 @@ async fn only_who_is_known_gets_in() {
         assert_eq!(batch.expect_err("refused").code(), code);
     }
     assert_eq!(*scene.store.head().borrow(), cairn_event_store::Position::START);
+}
+
+#[tokio::test]
+async fn a_subscription_does_not_outlive_its_token() {
+    let scene = Scene::begin().await;
+    let options = || all_options(Begin::Start, ReadDirection::Forwards, following(), None);
+    let (mut silent, mut busy) = (scene.subscribe(options()).await, scene.subscribe(options()).await);
+    scene.revoke();
+    let refused = loop {
+        match silent.message().await {
+            Ok(message) => assert!(message.is_some(), "it says why it ends"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    scene.append_as(Some("agent"), "orders-1", Expect::Any, &events(1)).await.expect("others go on");
+    loop {
+        match busy.message().await {
+            Ok(message) => {
+                let content = message.and_then(|message| message.content);
+                assert!(!matches!(content, Some(Content::Event(_))), "it shows an event to nobody");
+            }
+            Err(status) => break assert_eq!(status.code(), Code::Unauthenticated),
+        }
+    }
 }
 
 #[tokio::test]

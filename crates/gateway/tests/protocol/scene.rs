@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cairn_event_store::{ExpectedRevision, NewAppend, NewEvent, SharedStore, SqliteStore, StreamAppend};
@@ -35,17 +36,24 @@ pub struct Scene {
     pub store: SharedStore,
     pub address: SocketAddr,
     pub client: Client,
+    revoked: Arc<AtomicBool>,
     stop: Option<oneshot::Sender<()>>,
     serving: Option<JoinHandle<()>>,
     _folder: TempDir,
 }
 
-/// Knows three tokens: `owner` of level 1, `agent` of level 5 and `former`, who may not do anything.
-struct Doorman;
+/// Knows three tokens: `owner` of level 1, `agent` of level 5 and `former`, who may not do anything. The owner's may be
+/// revoked.
+struct Doorman {
+    revoked: Arc<AtomicBool>,
+}
 
 impl Authority for Doorman {
     fn admit(&self, credentials: Option<&Credentials>) -> Result<Caller, Refusal> {
         let (principal, ceiling, origin) = match credentials.map(Credentials::token) {
+            Some("owner") if self.revoked.load(Ordering::Relaxed) => {
+                return Err(Refusal::Unauthenticated("the token was revoked".into()));
+            }
             Some("owner") => (1, 1, "user:owner"),
             Some("agent") => (5, 5, "ai-cloud:agent"),
             Some("former") => return Err(Refusal::Forbidden("the token was revoked".into())),
@@ -106,7 +114,9 @@ impl Scene {
             Arc::new(SqliteStore::open(folder.path().join("log.db"), Uuid::now_v7()).expect("opens"));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
-        let gateway = Gateway::new(Arc::clone(&store), Arc::new(Doorman), Options::plain(address));
+        let revoked = Arc::new(AtomicBool::new(false));
+        let doorman = Doorman { revoked: Arc::clone(&revoked) };
+        let gateway = Gateway::new(Arc::clone(&store), Arc::new(doorman), Options::plain(address));
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(async move {
             let stopped = async {
@@ -116,7 +126,12 @@ impl Scene {
         });
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
         let client = StreamsClient::new(endpoint.connect().await.expect("connects"));
-        Self { store, address, client, stop: Some(stop), serving: Some(serving), _folder: folder }
+        Self { store, address, client, revoked, stop: Some(stop), serving: Some(serving), _folder: folder }
+    }
+
+    /// Revokes the owner's token.
+    pub fn revoke(&self) {
+        self.revoked.store(true, Ordering::Relaxed);
     }
 
     /// Tells the gateway to end, and waits until it has.

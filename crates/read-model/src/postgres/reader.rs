@@ -1,10 +1,16 @@
 //! Read transactions on the generation that serves.
 
+use std::time::Duration;
+
 use sqlx::{Postgres, Transaction};
 
 use super::{Server, is_gone};
 use crate::page::QueryError;
 use crate::sql::{Answer, Connection, Failure};
+
+/// How long one statement of a query may take, and wait for a lock. It is far more than any answer needs with its indexes in
+/// place, and less than an HTTP request gets: a query that nobody waits for any more must not keep a connection.
+pub const QUERY_LIMIT: Duration = Duration::from_secs(10);
 
 /// How often a read begins anew when its generation was dropped just before it.
 const READ_ATTEMPTS: usize = 5;
@@ -51,10 +57,14 @@ impl Server {
         let mut transaction =
             self.pool.begin_with("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         // A statement of its own: which row of `serving` is seen is decided when the next one begins.
-        sqlx::query("SELECT set_config('cairn.tenant', $1, true), set_config('jit', 'off', true)")
-            .bind(self.tenant.to_string())
-            .execute(&mut *transaction)
-            .await?;
+        sqlx::query(
+            "SELECT set_config('cairn.tenant', $1, true), set_config('jit', 'off', true),
+                    set_config('statement_timeout', $2, true)",
+        )
+        .bind(self.tenant.to_string())
+        .bind(QUERY_LIMIT.as_millis().to_string())
+        .execute(&mut *transaction)
+        .await?;
         // Whoever drops a generation takes the other side of the lock first. Without it the two could wait for each other,
         // one with the first table read and the other with the last one locked.
         let serving = sqlx::query(

@@ -1,13 +1,14 @@
 //! The server goes away, generations come and go, and nothing is written twice or lost.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cairn_domain::kind::Kind;
 use cairn_read_model::memories::MODEL;
-use cairn_read_model::postgres::{self, PgDatabase, RoleError};
+use cairn_read_model::postgres::{self, PgDatabase, QUERY_LIMIT, RoleError};
 use cairn_read_model::{Memories, ModelError, QueryError};
-use sqlx::PgPool;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection, PgPool};
 use uuid::Uuid;
 
 use crate::brain::Brain;
@@ -131,6 +132,30 @@ fn without_a_generation_that_serves_there_is_no_answer() {
     assert!(!memories.is_ready());
     postgres.serve(&server, &MODEL, 1);
     assert!(memories.is_ready());
+    assert_eq!(memories.stats().unwrap().memories, 0);
+}
+
+#[test]
+fn a_query_that_takes_too_long_is_cut_off_and_its_connection_serves_others() {
+    let stage = Postgres::new();
+    let server = stage.server(Uuid::now_v7());
+    let _generation = PgDatabase::create(&server, &MODEL, 1).unwrap();
+    stage.serve(&server, &MODEL, 1);
+    let memories = Memories::postgres(server.clone());
+    let schema = postgres::schema_name(&server, &MODEL, 1);
+    let runtime = stage.runtime.handle().clone();
+    let holder = runtime.block_on(async {
+        let mut holder = PgConnection::connect(stage.database.admin_url()).await.unwrap();
+        let lock = format!("BEGIN; LOCK TABLE {schema}.memories IN ACCESS EXCLUSIVE MODE");
+        sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut holder).await.unwrap();
+        holder
+    });
+    let began = Instant::now();
+    let answer = memories.stats();
+    assert!(matches!(answer, Err(QueryError::TooSlow { model: "memories" })), "{answer:?}");
+    let took = began.elapsed();
+    assert!(QUERY_LIMIT <= took && took < QUERY_LIMIT + Duration::from_secs(5), "{took:?}");
+    runtime.block_on(holder.close()).unwrap();
     assert_eq!(memories.stats().unwrap().memories, 0);
 }
 
