@@ -1,0 +1,259 @@
+//! The connection to the server, and what can go wrong on it.
+
+use std::fmt;
+use std::time::Duration;
+
+use eventstore::{
+    AppendToStreamOptions, Client, ClientSettings, CurrentRevision, Error, ExpectedRevision, ReadStreamOptions,
+    StreamPosition, SubscribeToStreamOptions, Subscription,
+};
+use uuid::Uuid;
+
+use super::record::{Foreign, Outgoing, Record};
+use crate::port::StoreError;
+use crate::sqlite::failure::{corrupt, unavailable};
+
+/// How long one call may take: longer than a cluster takes to answer under load, shorter than people wait.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How the names of the streams begin that hold logs.
+const STREAM_PREFIX: &str = "cairn-";
+/// The schemes of connection strings today, and what this client knows them as.
+const SCHEMES: [(&str, &str); 4] = [
+    ("kurrentdb+discover://", "esdb+discover://"),
+    ("kurrentdb://", "esdb://"),
+    ("kdb+discover://", "esdb+discover://"),
+    ("kdb://", "esdb://"),
+];
+/// gRPC's number for a request that makes no sense to the server.
+const INVALID_ARGUMENT: i32 = 3;
+
+/// Where a KurrentDB server is, and who calls it.
+#[derive(Clone)]
+pub struct Server(ClientSettings);
+
+/// A connection string that cannot be understood. It is not shown, because it may hold a password.
+#[derive(Debug, thiserror::Error)]
+#[error("it is no connection string of KurrentDB, such as kurrentdb://user:password@host:2113?tls=true")]
+pub struct InvalidServer;
+
+impl Server {
+    /// Reads a connection string.
+    ///
+    /// # Errors
+    /// [`InvalidServer`] where it is none.
+    pub fn parse(url: &str) -> Result<Self, InvalidServer> {
+        let known = SCHEMES.iter().find_map(|(scheme, known)| Some((known, url.strip_prefix(scheme)?)));
+        let url = known.map_or_else(|| url.to_owned(), |(known, rest)| format!("{known}{rest}"));
+        // The client takes the rest of such a list for a path.
+        url.parse().map(Self).map_err(|_| InvalidServer)
+    }
+}
+
+/// A password does not belong into logs.
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Server").field(self.0.hosts()).finish()
+    }
+}
+
+/// Why a call came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LinkError {
+    /// The stream is at another revision; `None` where it does not exist.
+    #[error("others have appended to it, up to revision {0:?}")]
+    Overtaken(Option<u64>),
+    /// The server takes no append of this size.
+    #[error("it takes no append as large as this")]
+    TooLarge,
+    /// The server does not let the caller do this.
+    #[error("it refuses the credentials; see the user and password in its URL, and the rights on the stream")]
+    Denied,
+    /// The stream was deleted for good.
+    #[error("its stream was deleted")]
+    Deleted,
+    /// What the server gave was not written by Cairn.
+    #[error(transparent)]
+    Foreign(#[from] Foreign),
+    /// The server does not do this at all.
+    #[error("it refused the call: {0}")]
+    Refused(String),
+    /// There was no answer. What was asked for may have been done.
+    #[error("it does not answer: {0}")]
+    Lost(String),
+}
+
+impl LinkError {
+    /// What it means to the callers of the port.
+    pub(super) fn store(&self) -> StoreError {
+        match self {
+            Self::Overtaken(_) | Self::TooLarge | Self::Denied | Self::Refused(_) | Self::Lost(_) => {
+                unavailable(format!("KurrentDB: {self}"))
+            }
+            Self::Deleted | Self::Foreign(_) => corrupt(format!("KurrentDB: {self}; restore a backup of the server")),
+        }
+    }
+}
+
+/// A connection to one brain's stream.
+pub(super) struct Link {
+    server: Server,
+    brain: Uuid,
+    stream: String,
+    client: Option<Client>,
+}
+
+impl Link {
+    pub(super) fn new(server: Server, brain: Uuid) -> Self {
+        let stream = format!("{STREAM_PREFIX}{}", brain.simple());
+        Self { server, brain, stream, client: None }
+    }
+
+    /// The name of the stream.
+    pub(super) fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// Appends at exactly this revision; `None` where the stream must not exist. All or nothing.
+    pub(super) async fn append(&mut self, at: Option<u64>, records: &[Outgoing]) -> Result<(), LinkError> {
+        let expected = at.map_or(ExpectedRevision::NoStream, ExpectedRevision::Exact);
+        let options = AppendToStreamOptions::default()
+            .expected_revision(expected)
+            .requires_leader(true)
+            .deadline(CALL_TIMEOUT);
+        let events: Vec<_> = records.iter().map(Outgoing::data).collect();
+        let (client, stream) = (self.client()?, self.stream.clone());
+        let appended = in_time(async move { client.append_to_stream(stream, &options, events).await }).await;
+        appended.map(drop).map_err(|error| self.failed(error))
+    }
+
+    /// Reads at most so many records, forwards. Empty where there are none.
+    pub(super) async fn read(&mut self, from: u64, count: usize) -> Result<Vec<Record>, LinkError> {
+        self.records(StreamPosition::Position(from), count).await
+    }
+
+    /// The last record.
+    pub(super) async fn last(&mut self) -> Result<Option<Record>, LinkError> {
+        Ok(self.records(StreamPosition::End, 1).await?.pop())
+    }
+
+    async fn records(&mut self, from: StreamPosition<u64>, count: usize) -> Result<Vec<Record>, LinkError> {
+        let options = ReadStreamOptions::default().position(from).max_count(count).requires_leader(true);
+        let (client, stream) = (self.client()?, self.stream.clone());
+        let mut reading = match in_time(async move { client.read_stream(stream, &options).await }).await {
+            Ok(reading) => reading,
+            Err(Error::ResourceNotFound) => return Ok(Vec::new()),
+            Err(error) => return Err(self.failed(error)),
+        };
+        let mut records = Vec::new();
+        loop {
+            match in_time(reading.next()).await {
+                Ok(Some(event)) => records.push(Record::read(self.brain, event.get_original_event())?),
+                Ok(None) | Err(Error::ResourceNotFound) => return Ok(records),
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+    }
+
+    /// What is appended after this revision, from now on and without end.
+    pub(super) async fn subscribe(&mut self, after: u64) -> Result<Following, LinkError> {
+        let options = SubscribeToStreamOptions::default().start_from(StreamPosition::Position(after));
+        let subscription = self.client()?.subscribe_to_stream(self.stream.clone(), &options).await;
+        Ok(Following { subscription, brain: self.brain })
+    }
+
+    /// Takes note of why a subscription ended.
+    pub(super) fn failed(&mut self, error: Error) -> LinkError {
+        let several = self.server.0.is_dns_discovery_enabled() || self.server.0.hosts().len() > 1;
+        match error {
+            // It has been told where the leader is, and goes there by itself.
+            Error::NotLeaderException(_) => {}
+            Error::ConnectionClosed | Error::GrpcConnectionError(_) => self.client = None,
+            // With one host it connects again by itself; of several it goes on asking the one that is gone.
+            _ if several && is_lost(&error) => self.client = None,
+            _ => {}
+        }
+        explain(error)
+    }
+
+    fn client(&mut self) -> Result<Client, LinkError> {
+        if let Some(client) = &self.client {
+            return Ok(client.clone());
+        }
+        let client = Client::new(self.server.0.clone()).map_err(explain)?;
+        Ok(self.client.insert(client).clone())
+    }
+}
+
+/// A subscription.
+pub(super) struct Following {
+    subscription: Subscription,
+    brain: Uuid,
+}
+
+impl Following {
+    /// The next record. Must be awaited to its end: what is dropped on the way is lost.
+    pub(super) async fn next(&mut self) -> Result<Result<Record, Foreign>, Error> {
+        let event = self.subscription.next().await?;
+        Ok(Record::read(self.brain, event.get_original_event()))
+    }
+}
+
+async fn in_time<T>(call: impl Future<Output = eventstore::Result<T>>) -> eventstore::Result<T> {
+    tokio::time::timeout(CALL_TIMEOUT, call).await.unwrap_or(Err(Error::DeadlineExceeded))
+}
+
+fn is_lost(error: &Error) -> bool {
+    matches!(error, Error::ServerError(_) | Error::DeadlineExceeded | Error::InternalClientError)
+}
+
+fn explain(error: Error) -> LinkError {
+    match error {
+        Error::WrongExpectedVersion { current: CurrentRevision::Current(revision), .. } => {
+            LinkError::Overtaken(Some(revision))
+        }
+        Error::WrongExpectedVersion { current: CurrentRevision::NoStream, .. } => LinkError::Overtaken(None),
+        Error::AccessDenied => LinkError::Denied,
+        Error::ResourceDeleted => LinkError::Deleted,
+        Error::Grpc { code, message } if code as i32 == INVALID_ARGUMENT => {
+            // The status has no number of its own for it, and the client drops the trailer that tells.
+            match message.to_ascii_lowercase().contains("append size") {
+                true => LinkError::TooLarge,
+                false => LinkError::Refused(message),
+            }
+        }
+        error @ (Error::ResourceAlreadyExists
+        | Error::ResourceNotFound
+        | Error::UnsupportedFeature
+        | Error::InternalParsingError(_)
+        | Error::InitializationError(_)
+        | Error::IllegalStateError(_)) => LinkError::Refused(error.to_string()),
+        Error::ConnectionClosed => LinkError::Lost("the connection could not be made".into()),
+        Error::NotLeaderException(leader) => LinkError::Lost(format!("the leader is now {}:{}", leader.host, leader.port)),
+        error @ (Error::ServerError(_)
+        | Error::Grpc { .. }
+        | Error::GrpcConnectionError(_)
+        | Error::InternalClientError
+        | Error::DeadlineExceeded) => LinkError::Lost(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connection_strings_of_all_names_are_understood() {
+        for url in ["kurrentdb://u:secret@host:2113?tls=false", "kdb://host", "esdb+discover://host:1", "esdb://a:1,b:2"]
+        {
+            assert!(Server::parse(url).is_ok(), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let shown = format!("{:?}", Server::parse("kurrentdb://user:secret@host").expect("valid"));
+        assert!(shown.contains("host") && !shown.contains("secret"), "{shown}");
+        let refused = Server::parse("http://user:secret@host").expect_err("another scheme");
+        assert!(!format!("{refused} {refused:?}").contains("secret"));
+    }
+}
