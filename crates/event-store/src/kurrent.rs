@@ -140,7 +140,9 @@ impl KurrentStore {
         if compared.damage.is_some() {
             return Ok(compared);
         }
-        self.local.verify(move |local| progress(VerifyProgress { events: (total + local.events) / 2, total })).await
+        self.local
+            .verify(move |local| progress(VerifyProgress { events: (total + local.events) / 2, total }))
+            .await
     }
 
     async fn compare(&self, total: u64, mut progress: impl FnMut(u64)) -> Result<Verification, StoreError> {

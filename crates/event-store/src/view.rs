@@ -52,7 +52,17 @@ impl View {
         let events = existing.into_iter().map(|event| (event.id, event)).collect();
         // The clock may step back, and another process may have another one; the log's time must not.
         let now = from_micros(now_micros()).max(recorded_at);
-        Self { brain, head, now, revisions, events, tracked, written: Vec::new(), moved: HashMap::new(), appends: Vec::new() }
+        Self {
+            brain,
+            head,
+            now,
+            revisions,
+            events,
+            tracked,
+            written: Vec::new(),
+            moved: HashMap::new(),
+            appends: Vec::new(),
+        }
     }
 
     /// The position of the last event, those of the batch included.

@@ -43,11 +43,7 @@ pub(super) async fn follow(
 }
 
 /// Passes on what is appended; returns why it ended, or nothing when nobody listens any more.
-async fn listen(
-    link: &mut Link,
-    marked: &watch::Receiver<u64>,
-    news: &mpsc::Sender<News>,
-) -> Option<LinkError> {
+async fn listen(link: &mut Link, marked: &watch::Receiver<u64>, news: &mpsc::Sender<News>) -> Option<LinkError> {
     let after = *marked.borrow();
     let mut following = match link.subscribe(after).await {
         Ok(following) => following,

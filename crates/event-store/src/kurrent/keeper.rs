@@ -332,7 +332,11 @@ impl Keeper {
             let from = self.next_revision();
             records.retain(|record| record.mark.revision >= from);
             let joins = records.first().is_none_or(|first| first.mark.revision == from);
-            if joins && !is_gap { self.take_in(records).await.map_err(Setback::from) } else { self.catch_up().await.map(drop) }
+            if joins && !is_gap {
+                self.take_in(records).await.map_err(Setback::from)
+            } else {
+                self.catch_up().await.map(drop)
+            }
         };
         if let Err(Setback::Passing(error) | Setback::Lasting(error)) = heard.await {
             tracing::warn!(%error, "what others have appended could not be taken in; it will be tried again");
@@ -410,7 +414,8 @@ fn tell(batch: Vec<Waiting>, outcomes: Outcomes) {
 
 fn too_large() -> AppendError {
     AppendError::Invalid(
-        "it is larger than the KurrentDB server takes; raise MaxAppendSize there (KURRENTDB_MAX_APPEND_SIZE)".into(),
+        "it is larger than the KurrentDB server takes; raise MaxAppendSize there (KURRENTDB_MAX_APPEND_SIZE)"
+            .into(),
     )
 }
 

@@ -29,7 +29,10 @@ const INVALID_ARGUMENT: i32 = 3;
 
 /// Where a KurrentDB server is, and who calls it.
 #[derive(Clone)]
-pub struct Server(ClientSettings);
+pub struct Server {
+    settings: ClientSettings,
+    prefix: String,
+}
 
 /// A connection string that cannot be understood. It is not shown, because it may hold a password.
 #[derive(Debug, thiserror::Error)]
@@ -44,15 +47,22 @@ impl Server {
     pub fn parse(url: &str) -> Result<Self, InvalidServer> {
         let known = SCHEMES.iter().find_map(|(scheme, known)| Some((known, url.strip_prefix(scheme)?)));
         let url = known.map_or_else(|| url.to_owned(), |(known, rest)| format!("{known}{rest}"));
-        // The client takes the rest of such a list for a path.
-        url.parse().map(Self).map_err(|_| InvalidServer)
+        let settings = url.parse().map_err(|_| InvalidServer)?;
+        Ok(Self { settings, prefix: STREAM_PREFIX.to_owned() })
+    }
+
+    /// Lets the names of streams begin with something else, so that tests on one server do not meet.
+    #[cfg(any(test, feature = "test-util"))]
+    #[must_use]
+    pub fn with_prefix(self, prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned(), ..self }
     }
 }
 
 /// A password does not belong into logs.
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Server").field(self.0.hosts()).finish()
+        f.debug_tuple("Server").field(self.settings.hosts()).finish()
     }
 }
 
@@ -89,7 +99,9 @@ impl LinkError {
             Self::Overtaken(_) | Self::TooLarge | Self::Denied | Self::Refused(_) | Self::Lost(_) => {
                 unavailable(format!("KurrentDB: {self}"))
             }
-            Self::Deleted | Self::Foreign(_) => corrupt(format!("KurrentDB: {self}; restore a backup of the server")),
+            Self::Deleted | Self::Foreign(_) => {
+                corrupt(format!("KurrentDB: {self}; restore a backup of the server"))
+            }
         }
     }
 }
@@ -104,7 +116,7 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(server: Server, brain: Uuid) -> Self {
-        let stream = format!("{STREAM_PREFIX}{}", brain.simple());
+        let stream = format!("{}{}", server.prefix, brain.simple());
         Self { server, brain, stream, client: None }
     }
 
@@ -163,7 +175,7 @@ impl Link {
 
     /// Takes note of why a subscription ended.
     pub(super) fn failed(&mut self, error: Error) -> LinkError {
-        let several = self.server.0.is_dns_discovery_enabled() || self.server.0.hosts().len() > 1;
+        let several = self.server.settings.is_dns_discovery_enabled() || self.server.settings.hosts().len() > 1;
         match error {
             // It has been told where the leader is, and goes there by itself.
             Error::NotLeaderException(_) => {}
@@ -179,7 +191,7 @@ impl Link {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
-        let client = Client::new(self.server.0.clone()).map_err(explain)?;
+        let client = Client::new(self.server.settings.clone()).map_err(explain)?;
         Ok(self.client.insert(client).clone())
     }
 }
@@ -228,7 +240,9 @@ fn explain(error: Error) -> LinkError {
         | Error::InitializationError(_)
         | Error::IllegalStateError(_)) => LinkError::Refused(error.to_string()),
         Error::ConnectionClosed => LinkError::Lost("the connection could not be made".into()),
-        Error::NotLeaderException(leader) => LinkError::Lost(format!("the leader is now {}:{}", leader.host, leader.port)),
+        Error::NotLeaderException(leader) => {
+            LinkError::Lost(format!("the leader is now {}:{}", leader.host, leader.port))
+        }
         error @ (Error::ServerError(_)
         | Error::Grpc { .. }
         | Error::GrpcConnectionError(_)
@@ -243,7 +257,8 @@ mod tests {
 
     #[test]
     fn connection_strings_of_all_names_are_understood() {
-        for url in ["kurrentdb://u:secret@host:2113?tls=false", "kdb://host", "esdb+discover://host:1", "esdb://a:1,b:2"]
+        for url in
+            ["kurrentdb://u:secret@host:2113?tls=false", "kdb://host", "esdb+discover://host:1", "esdb://a:1,b:2"]
         {
             assert!(Server::parse(url).is_ok(), "{url}");
         }

@@ -79,7 +79,7 @@ impl SqliteStore {
 
     /// How far the server's log has been copied.
     pub(crate) async fn mark(&self) -> Result<Option<Mark>, StoreError> {
-        self.readers.run(Reader::mark).await
+        self.readers.run(|reader| reader.mark()).await
     }
 
     /// What a batch must know, as of the last commit. Only whoever copies may rely on it.

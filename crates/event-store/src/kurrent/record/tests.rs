@@ -71,7 +71,8 @@ fn a_batch_says_how_far_each_append_goes_and_where_tracking_belongs() {
 fn what_another_program_wrote_is_refused() {
     let outgoing = Outgoing::new("OrderPlaced".into(), Bytes::from_static(b"{}"), Bytes::new());
     assert!(Record::read(BRAIN, &arrived(&outgoing, 3)).is_err());
-    let outgoing = Outgoing::new("OrderPlaced".into(), Bytes::from_static(b"{}"), Bytes::from_static(b"{\"a\":1}"));
+    let outgoing =
+        Outgoing::new("OrderPlaced".into(), Bytes::from_static(b"{}"), Bytes::from_static(b"{\"a\":1}"));
     let error = Record::read(BRAIN, &arrived(&outgoing, 3)).expect_err("foreign");
     assert!(error.to_string().contains("revision 3"), "{error}");
 }
