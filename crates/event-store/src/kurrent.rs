@@ -10,12 +10,12 @@ mod record;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -26,7 +26,7 @@ use crate::admission::check_limits;
 use crate::event::{Appended, Direction, Filter, NewAppend, Page, Position, RecordedEvent, Revision, Snapshot};
 use crate::port::{AppendError, EventStore, StoreError};
 use crate::sqlite::copy::{Copied, Mark};
-use crate::sqlite::failure::closed;
+use crate::sqlite::failure::{closed, unavailable};
 use crate::sqlite::{OpenError, SqliteStore};
 use crate::verify::{Damage, Verification, VerifyProgress};
 use keeper::{Job, Keeper, News, QUEUED_RECORDS, contradiction};
@@ -35,8 +35,6 @@ use record::{Begun, Content, FORMAT, Outgoing, Record};
 
 /// The pause between two tries at the start.
 const START_PAUSE: Duration = Duration::from_millis(500);
-/// The records compared at once.
-const VERIFY_RECORDS: usize = 2_048;
 
 /// The log of one brain in KurrentDB, and this node's copy of it.
 #[derive(Debug)]
@@ -100,17 +98,30 @@ impl KurrentStore {
         keys: &str,
     ) -> Result<Self, KurrentError> {
         let local = Arc::new(SqliteStore::open_copy(copy.as_ref(), brain)?);
-        let mut link = Link::new(server.clone(), brain);
-        let mark = begin(&mut link, &local, Begun { format: FORMAT, brain, keys: keys.to_owned() }).await?;
-        let mut keeper = Keeper::new(Arc::clone(&local), link, mark);
-        keeper.begin().await?;
+        let begun = Begun { format: FORMAT, brain, keys: keys.to_owned() };
         let (queue, jobs) = mpsc::channel(QUEUED_APPENDS);
         let (tell, news) = mpsc::channel::<News>(QUEUED_RECORDS);
+        let (report, reported) = oneshot::channel();
+        let (link, copy) = (Link::new(server.clone(), brain), Arc::clone(&local));
+        let keeper = on_a_thread("kurrentdb-append", async move {
+            let opened = keeper(link, copy, begun).await;
+            let (keeper, report_of_it) = match opened {
+                Ok(keeper) => {
+                    let marked = keeper.marked();
+                    (Some(keeper), Ok(marked))
+                }
+                Err(error) => (None, Err(error)),
+            };
+            // Whoever opens it may have gone.
+            if let (Ok(()), Some(keeper)) = (report.send(report_of_it), keeper) {
+                keeper.run(jobs, news).await;
+            }
+        })?;
+        let marked = reported.await.map_err(|_| closed())??;
         let ended = CancellationToken::new();
-        let following = follow::follow(Link::new(server.clone(), brain), keeper.marked(), tell, ended.clone());
-        tokio::spawn(following);
-        let keeper = Mutex::new(Some(tokio::spawn(keeper.run(jobs, news))));
-        Ok(Self { server, brain, local, queue, ended, keeper })
+        let link = Link::new(server.clone(), brain);
+        on_a_thread("kurrentdb-follow", follow::follow(link, marked, tell, ended.clone()))?;
+        Ok(Self { server, brain, local, queue, ended, keeper: Mutex::new(Some(keeper)) })
     }
 
     /// Finishes the appends that wait and refuses later ones. Calling it again does nothing.
@@ -120,7 +131,7 @@ impl KurrentStore {
         let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(keeper) = keeper {
             // Its panic, if any, has been reported by the panic hook.
-            let _ = keeper.await;
+            let _ = tokio::task::spawn_blocking(move || keeper.join()).await;
         }
         self.ended.cancel();
         self.local.close().await;
@@ -153,8 +164,8 @@ impl KurrentStore {
             Ok(Verification { events, damage: Some(damage) })
         };
         while events < total {
-            let records = match link.read(from, VERIFY_RECORDS).await {
-                Ok(records) => records,
+            let records = match link.read(from).await {
+                Ok(stretch) => stretch.records,
                 Err(error @ (LinkError::Foreign(_) | LinkError::Deleted)) => {
                     return damaged(events, &error.to_string());
                 }
@@ -189,18 +200,25 @@ impl KurrentStore {
             let mut copy = copied.next();
             if copy.is_none() {
                 let from = Position(before + pairs.len() as u64 + 1);
-                let page = self.read_all(from, Direction::Forwards, &Filter::default(), VERIFY_RECORDS).await;
-                copied = match page {
-                    Ok(page) => page.events.into_iter(),
-                    // What the copy cannot read is not what the server has.
-                    Err(StoreError::Corrupt { .. }) => Vec::new().into_iter(),
-                    Err(error) => return Err(error),
-                };
+                copied = self.copied(from, records.len()).await?.into_iter();
                 copy = copied.next();
             }
             pairs.push(((**event).clone(), copy));
         }
         Ok(pairs)
+    }
+
+    /// Some events of the copy; fewer, or none, where they cannot be read.
+    async fn copied(&self, from: Position, count: usize) -> Result<Vec<RecordedEvent>, StoreError> {
+        // One event at a time where a page fails, so that the sound ones before the damage are seen.
+        for count in [count, 1] {
+            match self.read_all(from, Direction::Forwards, &Filter::default(), count).await {
+                Ok(page) => return Ok(page.events),
+                Err(StoreError::Corrupt { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Vec::new())
     }
 }
 
@@ -208,6 +226,26 @@ impl Drop for KurrentStore {
     fn drop(&mut self) {
         self.ended.cancel();
     }
+}
+
+/// Runs a task on a thread of its own, with all that the client starts for it.
+///
+/// The client leaves Nagle's algorithm on. Where its tasks run side by side, the head of a call leaves before its content,
+/// which then waits for the server's delayed acknowledgement: 40 ms for each append. On one thread both leave together. And
+/// whatever the client does to its thread, the node's go on.
+fn on_a_thread(name: &str, task: impl Future<Output = ()> + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+    let failed = |error: std::io::Error| unavailable(format!("the thread {name} could not be started ({error})"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    thread.spawn(move || runtime.block_on(task)).map_err(failed)
+}
+
+/// A keeper whose copy has everything that the server has.
+async fn keeper(mut link: Link, local: Arc<SqliteStore>, begun: Begun) -> Result<Keeper, KurrentError> {
+    let mark = begin(&mut link, &local, begun).await?;
+    let mut keeper = Keeper::new(local, link, mark);
+    keeper.begin().await?;
+    Ok(keeper)
 }
 
 /// Makes sure that the stream is this brain's, begins it where there is none, and tells how far the copy is.
@@ -237,12 +275,10 @@ async fn first_record(
     local: &SqliteStore,
     ours: &Begun,
 ) -> Result<Result<Record, LinkError>, StoreError> {
-    let found = match link.read(0, 1).await {
-        Ok(found) => found.into_iter().next(),
+    match link.at(0).await {
+        Ok(Some(first)) => return Ok(Ok(first)),
+        Ok(None) => {}
         Err(error) => return Ok(Err(error)),
-    };
-    if let Some(first) = found {
-        return Ok(Ok(first));
     }
     if let Some(mark) = local.mark().await? {
         return Err(contradiction(link.stream(), mark));

@@ -24,11 +24,7 @@ pub const BATCH_BYTES: usize = 900_000;
 /// How long is tried again where the server does not answer or others are quicker, before the callers are told.
 pub const RETRY_FOR: Duration = Duration::from_secs(8);
 /// The records of a subscription that wait to be taken in. Then the subscription waits.
-pub(super) const QUEUED_RECORDS: usize = 1_024;
-/// The records read at once.
-const READ_RECORDS: usize = 2_048;
-/// The bytes of data and metadata after which what was read is taken in.
-const COPY_BYTES: usize = 8 * 1024 * 1024;
+pub(super) const QUEUED_RECORDS: usize = 128;
 /// The first pause between two tries; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause between two tries.
@@ -241,9 +237,8 @@ impl Keeper {
         if self.confirmed {
             return Ok(());
         }
-        let found = self.link.read(self.mark.revision, 1).await;
-        let found = found.map_err(|error| self.set_back(&error))?;
-        if found.first().map(|record| record.mark) != Some(self.mark) {
+        let found = self.link.at(self.mark.revision).await.map_err(|error| self.set_back(&error))?;
+        if found.map(|record| record.mark) != Some(self.mark) {
             return Err(Setback::Lasting(contradiction(self.link.stream(), self.mark)));
         }
         self.confirmed = true;
@@ -258,10 +253,9 @@ impl Keeper {
         self.partial.clear();
         loop {
             let from = self.next_revision();
-            let page = self.link.read(from, READ_RECORDS).await.map_err(|error| self.set_back(&error))?;
-            let is_last = page.len() < READ_RECORDS;
-            self.take_in(page).await?;
-            if is_last {
+            let stretch = self.link.read(from).await.map_err(|error| self.set_back(&error))?;
+            self.take_in(stretch.records).await?;
+            if !stretch.is_cut {
                 return Ok(self.mark != began);
             }
             if told.elapsed() > PROGRESS_EVERY {
@@ -281,20 +275,11 @@ impl Keeper {
     /// Takes records over that follow one another, as far as their appends are complete.
     async fn take_in(&mut self, records: Vec<Record>) -> Result<(), StoreError> {
         let mut next = Copied { events: Vec::new(), tracked: Vec::new(), mark: self.mark };
-        let mut bytes = 0;
         for record in records {
             let is_complete = record.more() == 0;
             self.partial.push(record);
-            if !is_complete {
-                continue;
-            }
-            for record in std::mem::take(&mut self.partial) {
-                bytes += add(&mut next, record)?;
-            }
-            if bytes > COPY_BYTES {
-                let rest = Copied { events: Vec::new(), tracked: Vec::new(), mark: next.mark };
-                self.take_over(std::mem::replace(&mut next, rest)).await?;
-                bytes = 0;
+            if is_complete {
+                std::mem::take(&mut self.partial).into_iter().try_for_each(|record| add(&mut next, record))?;
             }
         }
         if next.mark == self.mark { Ok(()) } else { self.take_over(next).await }
@@ -363,25 +348,21 @@ impl Keeper {
     }
 }
 
-/// Adds a record to what is to be taken over; returns its bytes.
-fn add(next: &mut Copied, record: Record) -> Result<usize, StoreError> {
+/// Adds a record to what is to be taken over.
+fn add(next: &mut Copied, record: Record) -> Result<(), StoreError> {
     next.mark = record.mark;
-    Ok(match record.content {
+    match record.content {
         Content::Event { event, tracking, .. } => {
-            let bytes = event.size();
             next.events.push(*event);
             next.tracked.extend(tracking);
-            bytes
         }
-        Content::Tracked(tracking) => {
-            next.tracked.push(tracking);
-            0
-        }
+        Content::Tracked(tracking) => next.tracked.push(tracking),
         Content::Begun(_) => {
             let revision = record.mark.revision;
             return Err(corrupt(format!("KurrentDB: the log begins a second time at revision {revision}")));
         }
-    })
+    }
+    Ok(())
 }
 
 /// The next appends to be sent together.

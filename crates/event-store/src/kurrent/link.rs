@@ -15,6 +15,10 @@ use crate::sqlite::failure::{corrupt, unavailable};
 
 /// How long one call may take: longer than a cluster takes to answer under load, shorter than people wait.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most records read at once.
+const READ_RECORDS: usize = 2_048;
+/// The bytes of data and metadata after which no more is read at once.
+const READ_BYTES: usize = 8 * 1024 * 1024;
 /// How the names of the streams begin that hold logs.
 const STREAM_PREFIX: &str = "cairn-";
 /// The schemes of connection strings today, and what this client knows them as.
@@ -106,6 +110,14 @@ impl LinkError {
     }
 }
 
+/// Records that follow one another.
+#[derive(Debug, Default)]
+pub(super) struct Stretch {
+    pub(super) records: Vec<Record>,
+    /// Whether there are more behind them, as far as it was told.
+    pub(super) is_cut: bool,
+}
+
 /// A connection to one brain's stream.
 pub(super) struct Link {
     server: Server,
@@ -138,32 +150,45 @@ impl Link {
         appended.map(drop).map_err(|error| self.failed(error))
     }
 
-    /// Reads at most so many records, forwards. Empty where there are none.
-    pub(super) async fn read(&mut self, from: u64, count: usize) -> Result<Vec<Record>, LinkError> {
-        self.records(StreamPosition::Position(from), count).await
+    /// Reads forwards, at most [`READ_RECORDS`] or [`READ_BYTES`]. Empty where there is nothing.
+    pub(super) async fn read(&mut self, from: u64) -> Result<Stretch, LinkError> {
+        self.stretch(StreamPosition::Position(from), READ_RECORDS).await
+    }
+
+    /// The record at a revision.
+    pub(super) async fn at(&mut self, revision: u64) -> Result<Option<Record>, LinkError> {
+        Ok(self.stretch(StreamPosition::Position(revision), 1).await?.records.pop())
     }
 
     /// The last record.
     pub(super) async fn last(&mut self) -> Result<Option<Record>, LinkError> {
-        Ok(self.records(StreamPosition::End, 1).await?.pop())
+        Ok(self.stretch(StreamPosition::End, 1).await?.records.pop())
     }
 
-    async fn records(&mut self, from: StreamPosition<u64>, count: usize) -> Result<Vec<Record>, LinkError> {
+    async fn stretch(&mut self, from: StreamPosition<u64>, count: usize) -> Result<Stretch, LinkError> {
         let options = ReadStreamOptions::default().position(from).max_count(count).requires_leader(true);
         let (client, stream) = (self.client()?, self.stream.clone());
         let mut reading = match in_time(async move { client.read_stream(stream, &options).await }).await {
             Ok(reading) => reading,
-            Err(Error::ResourceNotFound) => return Ok(Vec::new()),
+            Err(Error::ResourceNotFound) => return Ok(Stretch::default()),
             Err(error) => return Err(self.failed(error)),
         };
-        let mut records = Vec::new();
-        loop {
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        while bytes < READ_BYTES {
             match in_time(reading.next()).await {
-                Ok(Some(event)) => records.push(Record::read(self.brain, event.get_original_event())?),
-                Ok(None) | Err(Error::ResourceNotFound) => return Ok(records),
+                Ok(Some(event)) => {
+                    let event = event.get_original_event();
+                    bytes += event.data.len() + event.custom_metadata.len();
+                    records.push(Record::read(self.brain, event)?);
+                }
+                Ok(None) | Err(Error::ResourceNotFound) => {
+                    let is_cut = records.len() == count;
+                    return Ok(Stretch { records, is_cut });
+                }
                 Err(error) => return Err(self.failed(error)),
             }
         }
+        Ok(Stretch { records, is_cut: true })
     }
 
     /// What is appended after this revision, from now on and without end.

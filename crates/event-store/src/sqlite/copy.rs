@@ -118,3 +118,66 @@ impl Reader<'_> {
         Ok(View::new(self.brain, head, from_micros(recorded_at), revisions, tracked, existing))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::{BRAIN, event};
+    use crate::event::{ExpectedRevision, Position, StreamAppend};
+    use crate::port::EventStore;
+
+    /// What follows in the server's log after so many events.
+    async fn following(copy: &SqliteStore, stream: &str) -> Copied {
+        let entry = StreamAppend {
+            stream: stream.into(),
+            expected: ExpectedRevision::Any,
+            events: vec![event("1"), event("2")],
+        };
+        let append = NewAppend { streams: vec![entry], tracking: None };
+        let mut view = copy.look(Wanted::by([&append].into_iter())).await.expect("looked");
+        let position = view.write(&append).position;
+        let mark = Mark { revision: position.0, id: Uuid::now_v7() };
+        Copied { events: view.written, tracked: Vec::new(), mark }
+    }
+
+    #[tokio::test]
+    async fn what_joins_on_is_taken_over_and_noted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let copy = SqliteStore::open_copy(&folder.path().join("copy.db"), BRAIN).expect("opens");
+        assert_eq!(copy.mark().await.expect("read"), None);
+        for stream in ["x", "y", "x"] {
+            let next = following(&copy, stream).await;
+            let (mark, last) = (next.mark, next.events[1].clone());
+            copy.copy(next).await.expect("it joins on");
+            assert_eq!(copy.mark().await.expect("read"), Some(mark));
+            assert_eq!(copy.event(last.id).await.expect("read"), Some(last));
+        }
+        copy.close().await;
+        let copy = SqliteStore::open_copy(&folder.path().join("copy.db"), BRAIN).expect("opens");
+        assert_eq!(*copy.head().borrow(), Position(6));
+        assert_eq!(copy.mark().await.expect("read").map(|mark| mark.revision), Some(6));
+    }
+
+    #[tokio::test]
+    async fn what_does_not_join_on_is_refused_as_a_whole() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let copy = SqliteStore::open_copy(&folder.path().join("copy.db"), BRAIN).expect("opens");
+        let first = following(&copy, "x").await;
+        let (mark, known) = (first.mark, first.events[0].id);
+        copy.copy(first).await.expect("it joins on");
+        let spoil: [fn(&mut Copied, Uuid); 4] = [
+            |next, _| next.events[1].position = Position(9),
+            |next, _| next.events[1].revision = Revision(9),
+            |next, known| next.events[1].id = known,
+            |next, _| drop(next.events.remove(0)),
+        ];
+        for spoil in spoil {
+            let mut next = following(&copy, "x").await;
+            spoil(&mut next, known);
+            let refused = copy.copy(next).await.expect_err("it does not join on");
+            assert!(matches!(refused, StoreError::Corrupt { .. }), "{refused}");
+            assert_eq!((*copy.head().borrow(), copy.mark().await.expect("read")), (Position(2), Some(mark)));
+        }
+        copy.copy(following(&copy, "x").await).await.expect("the copy goes on");
+    }
+}
