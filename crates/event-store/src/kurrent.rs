@@ -230,9 +230,8 @@ impl Drop for KurrentStore {
 
 /// Runs a task on a thread of its own, with all that the client starts for it.
 ///
-/// The client leaves Nagle's algorithm on. Where its tasks run side by side, the head of a call leaves before its content,
-/// which then waits for the server's delayed acknowledgement: 40 ms for each append. On one thread both leave together. And
-/// whatever the client does to its thread, the node's go on.
+/// Its connections live on the runtime that they are made on, so that whatever the client does to its thread, those of the
+/// node go on.
 fn on_a_thread(name: &str, task: impl Future<Output = ()> + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
     let failed = |error: std::io::Error| unavailable(format!("the thread {name} could not be started ({error})"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
@@ -262,7 +261,7 @@ async fn begin(link: &mut Link, local: &SqliteStore, ours: Begun) -> Result<Mark
                 local.copy(Copied { events: Vec::new(), tracked: Vec::new(), mark }).await?;
                 return Ok(mark);
             }
-            Err(LinkError::Overtaken(_)) => {}
+            Err(LinkError::Overtaken) => {}
             Err(LinkError::Lost(_)) if began.elapsed() < RETRY_FOR => tokio::time::sleep(START_PAUSE).await,
             Err(error) => return Err(error.store().into()),
         }
@@ -285,7 +284,7 @@ async fn first_record(
     }
     let first = Outgoing::begun(ours);
     let mark = Mark { revision: 0, id: first.id };
-    Ok(link.append(None, &[first]).await.map(|()| Record { mark, content: Content::Begun(ours.clone()) }))
+    Ok(link.begin(&first).await.map(|()| Record { mark, content: Content::Begun(ours.clone()) }))
 }
 
 fn check(stream: &str, first: &Record, ours: &Begun) -> Result<(), KurrentError> {

@@ -199,9 +199,9 @@ impl Keeper {
         if size > BATCH_BYTES && batch.len() > 1 {
             return Err(Setback::TooLarge);
         }
-        match self.link.append(Some(self.mark.revision), &records).await {
+        match self.link.append(self.mark.revision, &records).await {
             Ok(()) => {}
-            Err(LinkError::Overtaken(current)) => return self.overtaken(current).await.map(|()| None),
+            Err(LinkError::Overtaken) => return self.overtaken().await.map(|()| None),
             Err(error) => return Err(self.set_back(&error)),
         }
         let last = records.last().map_or(self.mark.id, |record| record.id);
@@ -212,15 +212,14 @@ impl Keeper {
     }
 
     /// Reads what others have appended.
-    async fn overtaken(&mut self, current: Option<u64>) -> Result<(), Setback> {
-        if current.is_none_or(|current| current < self.mark.revision) {
-            return Err(Setback::Lasting(contradiction(self.link.stream(), self.mark)));
+    async fn overtaken(&mut self) -> Result<(), Setback> {
+        if self.catch_up().await? {
+            return Ok(());
         }
-        match self.catch_up().await? {
-            true => Ok(()),
-            // A member of the cluster that lags behind has answered.
-            false => Err(Setback::Passing(unavailable("KurrentDB has newer events and does not show them yet"))),
-        }
+        // Either its stream is shorter now, or a member of the cluster that lags behind has answered.
+        self.confirmed = false;
+        self.confirm().await?;
+        Err(Setback::Passing(unavailable("KurrentDB has newer events and does not show them yet")))
     }
 
     /// Brings the copy up to the stream's end.
@@ -340,7 +339,7 @@ impl Keeper {
                 self.confirmed = false;
                 Setback::Passing(error.store())
             }
-            LinkError::Overtaken(_) => Setback::Passing(error.store()),
+            LinkError::Overtaken => Setback::Passing(error.store()),
             LinkError::Denied | LinkError::Deleted | LinkError::Foreign(_) | LinkError::Refused(_) => {
                 Setback::Lasting(error.store())
             }

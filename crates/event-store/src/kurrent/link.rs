@@ -4,11 +4,12 @@ use std::fmt;
 use std::time::Duration;
 
 use eventstore::{
-    AppendToStreamOptions, Client, ClientSettings, CurrentRevision, Error, ExpectedRevision, ReadStreamOptions,
-    StreamPosition, SubscribeToStreamOptions, Subscription,
+    AppendToStreamOptions, BatchAppendClient, BatchAppendOptions, Client, ClientSettings, Error, ExpectedRevision,
+    ReadStreamOptions, StreamPosition, SubscribeToStreamOptions, Subscription,
 };
 use uuid::Uuid;
 
+use super::keeper::BATCH_BYTES;
 use super::record::{Foreign, Outgoing, Record};
 use crate::port::StoreError;
 use crate::sqlite::failure::{corrupt, unavailable};
@@ -28,8 +29,15 @@ const SCHEMES: [(&str, &str); 4] = [
     ("kdb+discover://", "esdb+discover://"),
     ("kdb://", "esdb://"),
 ];
-/// gRPC's number for a request that makes no sense to the server.
-const INVALID_ARGUMENT: i32 = 3;
+/// gRPC's numbers for what the client gives no names of its own.
+mod code {
+    pub(super) const INVALID_ARGUMENT: i32 = 3;
+    pub(super) const DEADLINE_EXCEEDED: i32 = 4;
+    pub(super) const PERMISSION_DENIED: i32 = 7;
+    pub(super) const FAILED_PRECONDITION: i32 = 9;
+    pub(super) const UNAVAILABLE: i32 = 14;
+    pub(super) const UNAUTHENTICATED: i32 = 16;
+}
 
 /// Where a KurrentDB server is, and who calls it.
 #[derive(Clone)]
@@ -73,9 +81,9 @@ impl fmt::Debug for Server {
 /// Why a call came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LinkError {
-    /// The stream is at another revision; `None` where it does not exist.
-    #[error("others have appended to it, up to revision {0:?}")]
-    Overtaken(Option<u64>),
+    /// The stream is at another revision.
+    #[error("others have appended to it")]
+    Overtaken,
     /// The server takes no append of this size.
     #[error("it takes no append as large as this")]
     TooLarge,
@@ -100,7 +108,7 @@ impl LinkError {
     /// What it means to the callers of the port.
     pub(super) fn store(&self) -> StoreError {
         match self {
-            Self::Overtaken(_) | Self::TooLarge | Self::Denied | Self::Refused(_) | Self::Lost(_) => {
+            Self::Overtaken | Self::TooLarge | Self::Denied | Self::Refused(_) | Self::Lost(_) => {
                 unavailable(format!("KurrentDB: {self}"))
             }
             Self::Deleted | Self::Foreign(_) => {
@@ -124,12 +132,14 @@ pub(super) struct Link {
     brain: Uuid,
     stream: String,
     client: Option<Client>,
+    /// A call that takes one append after the other.
+    session: Option<BatchAppendClient>,
 }
 
 impl Link {
     pub(super) fn new(server: Server, brain: Uuid) -> Self {
         let stream = format!("{}{}", server.prefix, brain.simple());
-        Self { server, brain, stream, client: None }
+        Self { server, brain, stream, client: None, session: None }
     }
 
     /// The name of the stream.
@@ -137,9 +147,44 @@ impl Link {
         &self.stream
     }
 
-    /// Appends at exactly this revision; `None` where the stream must not exist. All or nothing.
-    pub(super) async fn append(&mut self, at: Option<u64>, records: &[Outgoing]) -> Result<(), LinkError> {
-        let expected = at.map_or(ExpectedRevision::NoStream, ExpectedRevision::Exact);
+    /// Begins the stream, which must not exist yet.
+    pub(super) async fn begin(&mut self, first: &Outgoing) -> Result<(), LinkError> {
+        self.append_alone(ExpectedRevision::NoStream, std::slice::from_ref(first)).await
+    }
+
+    /// Appends at exactly this revision, all or nothing.
+    pub(super) async fn append(&mut self, at: u64, records: &[Outgoing]) -> Result<(), LinkError> {
+        let expected = ExpectedRevision::Exact(at);
+        // A message has a limit of its own, which one of a session's would meet first.
+        match records.iter().map(Outgoing::size).sum::<usize>() > BATCH_BYTES {
+            true => self.append_alone(expected, records).await,
+            false => self.append_in_session(expected, records).await,
+        }
+    }
+
+    /// Appends by the call that is open. The head of a call leaves before its content, which the client then holds back until
+    /// the server has acknowledged the head, by default after 40 ms. Within a call there is no such head.
+    async fn append_in_session(
+        &mut self,
+        expected: ExpectedRevision,
+        records: &[Outgoing],
+    ) -> Result<(), LinkError> {
+        if self.session.is_none() {
+            let (client, options) = (self.client()?, BatchAppendOptions::default().requires_leader(true));
+            let opened = in_time(client.batch_append(&options)).await;
+            self.session = Some(opened.map_err(|error| self.failed(error))?);
+        }
+        let Some(session) = &self.session else { return Err(LinkError::Lost("the call was not opened".into())) };
+        let events = records.iter().map(Outgoing::data).collect();
+        let appended = in_time(session.append_to_stream(&self.stream, expected, events)).await;
+        appended.map(drop).map_err(|error| {
+            // The client ends the call at every failure.
+            self.session = None;
+            self.failed(error)
+        })
+    }
+
+    async fn append_alone(&mut self, expected: ExpectedRevision, records: &[Outgoing]) -> Result<(), LinkError> {
         let options = AppendToStreamOptions::default()
             .expected_revision(expected)
             .requires_leader(true)
@@ -240,24 +285,19 @@ async fn in_time<T>(call: impl Future<Output = eventstore::Result<T>>) -> events
 }
 
 fn is_lost(error: &Error) -> bool {
-    matches!(error, Error::ServerError(_) | Error::DeadlineExceeded | Error::InternalClientError)
+    match error {
+        Error::ServerError(_) | Error::DeadlineExceeded | Error::InternalClientError => true,
+        Error::Grpc { code, .. } => matches!(*code as i32, code::DEADLINE_EXCEEDED | code::UNAVAILABLE),
+        _ => false,
+    }
 }
 
 fn explain(error: Error) -> LinkError {
     match error {
-        Error::WrongExpectedVersion { current: CurrentRevision::Current(revision), .. } => {
-            LinkError::Overtaken(Some(revision))
-        }
-        Error::WrongExpectedVersion { current: CurrentRevision::NoStream, .. } => LinkError::Overtaken(None),
+        Error::WrongExpectedVersion { .. } => LinkError::Overtaken,
         Error::AccessDenied => LinkError::Denied,
         Error::ResourceDeleted => LinkError::Deleted,
-        Error::Grpc { code, message } if code as i32 == INVALID_ARGUMENT => {
-            // The status has no number of its own for it, and the client drops the trailer that tells.
-            match message.to_ascii_lowercase().contains("append size") {
-                true => LinkError::TooLarge,
-                false => LinkError::Refused(message),
-            }
-        }
+        Error::Grpc { code, message } => by_code(code as i32, message),
         error @ (Error::ResourceAlreadyExists
         | Error::ResourceNotFound
         | Error::UnsupportedFeature
@@ -269,10 +309,21 @@ fn explain(error: Error) -> LinkError {
             LinkError::Lost(format!("the leader is now {}:{}", leader.host, leader.port))
         }
         error @ (Error::ServerError(_)
-        | Error::Grpc { .. }
         | Error::GrpcConnectionError(_)
         | Error::InternalClientError
         | Error::DeadlineExceeded) => LinkError::Lost(error.to_string()),
+    }
+}
+
+fn by_code(code: i32, message: String) -> LinkError {
+    match code {
+        // The status has no number of its own for it, and the client drops what tells.
+        code::INVALID_ARGUMENT if message.to_ascii_lowercase().contains("append size") => LinkError::TooLarge,
+        code::INVALID_ARGUMENT => LinkError::Refused(message),
+        code::PERMISSION_DENIED | code::UNAUTHENTICATED => LinkError::Denied,
+        // A stream that was deleted says the same, and reading on tells.
+        code::FAILED_PRECONDITION => LinkError::Overtaken,
+        _ => LinkError::Lost(message),
     }
 }
 
