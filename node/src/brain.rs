@@ -8,6 +8,7 @@ use cairn_domain::id::{BrainId, PrincipalId};
 use cairn_domain::principal::{Origin, Principal};
 use cairn_domain::truth::Truth;
 use cairn_event_store::keyring::{Keyring, KeyringError};
+use cairn_event_store::kurrent::{InvalidServer, KurrentError, KurrentStore, Server as KurrentServer};
 use cairn_event_store::notary::{Notary, Noted, VerifyingKey};
 use cairn_event_store::sealed::Sealed;
 use cairn_event_store::sqlite::{OpenError, SqliteStore};
@@ -31,7 +32,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::config::{Config, EmbedderConfig, Projections, QdrantConfig};
+use crate::config::{Config, EmbedderConfig, KurrentDbConfig, Projections, QdrantConfig};
 use crate::data_folder::{DataFolder, DataFolderError, Identity, write_private};
 use crate::database::{self, DatabaseError};
 use crate::importer::Imports;
@@ -141,6 +142,12 @@ pub enum BrainError {
     /// Its event log cannot be used.
     #[error("the event log cannot be opened")]
     Log(#[from] OpenError),
+    /// `KURRENTDB_URL` cannot be understood.
+    #[error("KURRENTDB_URL cannot be used")]
+    KurrentUrl(#[from] InvalidServer),
+    /// Its event log in KurrentDB cannot be used.
+    #[error("the event log in KurrentDB cannot be opened")]
+    Kurrent(#[from] KurrentError),
     /// Its keys cannot be used.
     #[error("the keys of the memories cannot be opened")]
     Keys(#[from] KeyringError),
@@ -309,10 +316,13 @@ async fn storage(config: &Config, folder: &DataFolder, identity: &Identity) -> R
         Some(database) => {
             let pool = database::open(database).await?;
             let keyring = Keyring::open_postgres(pool.clone(), identity.brain, identity.wrapping_key()).await?;
-            let log = PostgresStore::open(pool.clone(), identity.brain).await?;
+            let log = match &config.kurrentdb {
+                Some(kurrentdb) => Log::Kurrent(kurrent(kurrentdb, folder, identity, &keyring).await?),
+                None => Log::Postgres(PostgresStore::open(pool.clone(), identity.brain).await?),
+            };
             let server = Server::new(pool.clone(), identity.brain, Handle::current());
             Ok(Storage {
-                log: Arc::new(Sealed::open(Log::Postgres(log), keyring).await?),
+                log: Arc::new(Sealed::open(log, keyring).await?),
                 memories: Memories::postgres(server.clone()),
                 timeline: Timeline::postgres(server.clone()),
                 projections: vec![
@@ -323,17 +333,31 @@ async fn storage(config: &Config, folder: &DataFolder, identity: &Identity) -> R
             })
         }
         None => {
-            let log = SqliteStore::open(folder.events(), identity.brain)?;
             let keyring = Keyring::open(folder.keys(), identity.wrapping_key())?;
+            let log = match &config.kurrentdb {
+                Some(kurrentdb) => Log::Kurrent(kurrent(kurrentdb, folder, identity, &keyring).await?),
+                None => Log::Sqlite(SqliteStore::open(folder.events(), identity.brain)?),
+            };
             let (memories, timeline) = (Memories::default(), Timeline::default());
             let projections: Vec<Arc<dyn Projection>> = vec![
                 Arc::new(SqliteProjection::memories(memories.clone())),
                 Arc::new(SqliteProjection::timeline(timeline.clone())),
             ];
-            let log = Arc::new(Sealed::open(Log::Sqlite(log), keyring).await?);
+            let log = Arc::new(Sealed::open(log, keyring).await?);
             Ok(Storage { log, memories, timeline, projections, database: None })
         }
     }
+}
+
+async fn kurrent(
+    config: &KurrentDbConfig,
+    folder: &DataFolder,
+    identity: &Identity,
+    keyring: &Keyring,
+) -> Result<KurrentStore, BrainError> {
+    let server = KurrentServer::parse(config.url.expose())?;
+    let keys = keyring.fingerprint().await?;
+    Ok(KurrentStore::open(server, folder.kurrentdb_copy(), identity.brain, &keys).await?)
 }
 
 fn search_server(config: &QdrantConfig, brain: Uuid) -> Result<SearchServer, BrainError> {

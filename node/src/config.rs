@@ -33,6 +33,8 @@ pub struct Config {
     pub embedder: EmbedderConfig,
     /// The PostgreSQL database that holds log, keys and read models. None: files of the data folder.
     pub database: Option<DatabaseConfig>,
+    /// The KurrentDB server or cluster that holds the log. None: the database, or files of the data folder.
+    pub kurrentdb: Option<KurrentDbConfig>,
     /// The Qdrant server that holds the search index. None: files of the data folder.
     pub qdrant: Option<QdrantConfig>,
     /// Where KurrentDB's protocol is answered. None: nowhere.
@@ -89,6 +91,14 @@ pub struct DatabaseConfig {
 
 const fn default_connections() -> u32 {
     24
+}
+
+/// A KurrentDB server or cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KurrentDbConfig {
+    /// `kurrentdb://user:password@host:port?tls=true`, with several hosts as `host:port,host:port`.
+    pub url: Secret,
 }
 
 /// A Qdrant server.
@@ -206,15 +216,14 @@ const fn default_message_bytes() -> usize {
 
 /// Variables that other programs know by these names, with what they set here. `<NAME>_FILE` names a file that holds the
 /// value instead.
-const COMMON_VARIABLES: [(&str, &str); 5] = [
+const COMMON_VARIABLES: [(&str, &str); 6] = [
     ("DATABASE_URL", "database.url"),
+    ("KURRENTDB_URL", "kurrentdb.url"),
     ("QDRANT_URL", "qdrant.url"),
     ("QDRANT_API_KEY", "qdrant.api_key"),
     ("KAFKA_BROKERS", "kafka.brokers"),
     ("KAFKA_TOPIC_PREFIX", "kafka.topic_prefix"),
 ];
-/// Names a KurrentDB cluster to keep the log in, which this version cannot yet: better refused than ignored.
-const KURRENTDB_VARIABLE: &str = "KURRENTDB_URL";
 
 /// How logs are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -259,12 +268,6 @@ pub enum ConfigError {
         /// Why not.
         source: std::io::Error,
     },
-    /// It asks for what this version does not have.
-    #[error("{variable} is set, but this version cannot keep its log in KurrentDB yet; set DATABASE_URL instead")]
-    NotYet {
-        /// The variable.
-        variable: &'static str,
-    },
     /// The platform names no home folder.
     #[error("no home folder is known; name the data folder with --data or CAIRN_DATA")]
     NoHome,
@@ -292,6 +295,7 @@ impl Config {
             log: LogFormat::Text,
             embedder: EmbedderConfig::default(),
             database: None,
+            kurrentdb: None,
             qdrant: None,
             gateway: None,
             kafka: None,
@@ -307,9 +311,6 @@ impl Config {
             None if own.exists() => figment.merge(Toml::file_exact(own)),
             None => figment,
         };
-        if variable(KURRENTDB_VARIABLE)?.is_some() {
-            return Err(ConfigError::NotYet { variable: KURRENTDB_VARIABLE });
-        }
         let figment = COMMON_VARIABLES.into_iter().try_fold(figment, |figment, (name, key)| {
             Ok::<_, ConfigError>(match variable(name)? {
                 Some(value) => figment.merge((key, value)),
@@ -353,6 +354,12 @@ mod tests {
     fn a_folder_without_a_configuration_file_is_fine() {
         let folder = tempfile::tempdir().expect("temporary folder");
         Config::load(&folder.path().join("not-made-yet"), None).expect("defaults");
+    }
+
+    #[test]
+    fn the_password_of_a_url_is_not_shown() {
+        let config = load("[kurrentdb]\nurl = \"kurrentdb://user:secret@host\"").expect("valid");
+        assert!(!format!("{config:?}").contains("secret"));
     }
 
     #[test]

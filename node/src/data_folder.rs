@@ -7,7 +7,8 @@
 //! owner.token    the owner's token (0600)
 //! tokens.json    hashes of all tokens (0600), where they are not in a database
 //! node.json      where the running node answers
-//! log/           events.db, keys.db: the only things that cannot be made anew; notary/: what proves them
+//! log/           events.db, keys.db: the only things that cannot be made anew; notary/: what proves them;
+//!                kurrentdb.db: the copy of a log that is in KurrentDB
 //! read/          read models, a file for each generation
 //! ```
 
@@ -22,6 +23,11 @@ use uuid::Uuid;
 
 /// The version of the layout that this program writes.
 pub const LAYOUT_VERSION: u32 = 1;
+
+/// Where in it the event log is.
+pub const EVENTS: &str = "log/events.db";
+/// Where in it the copy of a log is that is in KurrentDB.
+pub const KURRENTDB_COPY: &str = "log/kurrentdb.db";
 
 /// An opened data folder. Nobody else can open it while this lives.
 #[derive(Debug)]
@@ -141,7 +147,12 @@ impl DataFolder {
 
     /// The event log.
     pub fn events(&self) -> PathBuf {
-        self.path.join("log/events.db")
+        self.path.join(EVENTS)
+    }
+
+    /// The copy of a log that is in KurrentDB.
+    pub fn kurrentdb_copy(&self) -> PathBuf {
+        self.path.join(KURRENTDB_COPY)
     }
 
     /// The keys that memories are sealed with.
@@ -180,7 +191,8 @@ impl DataFolder {
     /// When the key file is damaged, or missing although it was named or there is a log.
     pub fn identity(&self, named: Option<&Path>) -> Result<Identity, DataFolderError> {
         let path = named.map_or_else(|| self.path.join("brain.key"), Path::to_owned);
-        let may_be_made = named.is_none() && !self.events().exists();
+        let has_log = self.events().exists() || self.kurrentdb_copy().exists();
+        let may_be_made = named.is_none() && !has_log;
         let seed = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound && may_be_made => {

@@ -5,7 +5,7 @@ use cairn_event_store::event::{
     Appended, Direction, Filter, NewAppend, Page, Position, RecordedEvent, Revision, Snapshot,
 };
 use cairn_event_store::verify::{Verification, VerifyProgress, verify};
-use cairn_event_store::{AppendError, EventStore, PostgresStore, SqliteStore, StoreError};
+use cairn_event_store::{AppendError, EventStore, KurrentStore, PostgresStore, SqliteStore, StoreError};
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -17,6 +17,8 @@ pub enum Log {
     Sqlite(SqliteStore),
     /// In a PostgreSQL database.
     Postgres(PostgresStore),
+    /// In a KurrentDB server or cluster, with a copy in the data folder.
+    Kurrent(KurrentStore),
 }
 
 impl Log {
@@ -25,6 +27,7 @@ impl Log {
         match self {
             Self::Sqlite(store) => store.close().await,
             Self::Postgres(store) => store.close().await,
+            Self::Kurrent(store) => store.close().await,
         }
     }
 
@@ -39,6 +42,7 @@ impl Log {
         match self {
             Self::Sqlite(store) => store.verify(progress).await,
             Self::Postgres(store) => verify(store, progress).await,
+            Self::Kurrent(store) => store.verify(progress).await,
         }
     }
 
@@ -46,6 +50,7 @@ impl Log {
         match self {
             Self::Sqlite(store) => store,
             Self::Postgres(store) => store,
+            Self::Kurrent(store) => store,
         }
     }
 }

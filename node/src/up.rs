@@ -265,8 +265,11 @@ fn greet(brain: &Brain, url: &str, config: &Config) {
     println!("  url    {url}");
     println!("  data   {}", brain.folder.path().display());
     println!("  token  {}", brain.folder.owner_token().display());
-    if config.database.is_some() {
-        println!("  log, keys, tokens and read models are in PostgreSQL");
+    match (&config.kurrentdb, &config.database) {
+        (Some(_), Some(_)) => println!("  the log is in KurrentDB, keys, tokens and read models are in PostgreSQL"),
+        (Some(_), None) => println!("  the log is in KurrentDB"),
+        (None, Some(_)) => println!("  log, keys, tokens and read models are in PostgreSQL"),
+        (None, None) => {}
     }
     if let Some(qdrant) = &config.qdrant {
         println!("  the search index is at {}", qdrant.url);

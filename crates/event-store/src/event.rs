@@ -178,6 +178,17 @@ impl RecordedEvent {
         }
     }
 
+    /// What its writer gave to the log.
+    pub(crate) fn content(&self) -> NewEvent {
+        NewEvent {
+            id: self.id,
+            event_type: Arc::clone(&self.event_type),
+            schema_version: self.schema_version,
+            data: self.data.clone(),
+            metadata: self.metadata.clone(),
+        }
+    }
+
     /// The bytes of its data and metadata.
     pub(crate) fn size(&self) -> usize {
         self.data.len() + self.metadata.len()

@@ -183,6 +183,19 @@ impl Keyring {
         }
     }
 
+    /// What this keyring is known by: the same wherever it is opened, another one for every other keyring.
+    ///
+    /// # Errors
+    /// [`StoreError`] where it cannot be read.
+    pub async fn fingerprint(&self) -> Result<String, StoreError> {
+        let probe = match &self.shared.place {
+            Place::File(database) => in_file(database, |database| database.kept_probe()).await?,
+            Place::Postgres(keys) => keys.kept_probe().await?,
+        };
+        // The probe was encrypted with a random nonce when the keyring was made.
+        Ok(blake3::hash(&probe).to_hex()[..32].to_owned())
+    }
+
     /// Whether other processes use the same keys, and may destroy them.
     pub(crate) fn is_shared(&self) -> bool {
         matches!(self.shared.place, Place::Postgres(_))

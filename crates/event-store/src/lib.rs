@@ -17,6 +17,7 @@ mod clock;
 pub mod conformance;
 pub mod event;
 pub mod keyring;
+pub mod kurrent;
 pub mod memory;
 pub mod notary;
 mod page;
@@ -27,12 +28,14 @@ pub mod sqlite;
 pub mod subscription;
 mod tail;
 pub mod verify;
+mod view;
 
 pub use event::{
     Appended, Direction, ExpectedRevision, Filter, NewAppend, NewEvent, Page, Position, RecordedEvent, Revision,
     Snapshot, StreamAppend, Tracking,
 };
 pub use keyring::Keyring;
+pub use kurrent::KurrentStore;
 pub use memory::MemoryStore;
 pub use page::{MAX_PAGE_BYTES, MAX_PAGE_EVENTS, MAX_PAGE_SCAN};
 pub use port::{AppendError, EventStore, SharedStore, StoreError};

@@ -8,7 +8,6 @@ pub(crate) mod failure;
 mod follow;
 mod migrate;
 mod reader;
-mod view;
 mod writer;
 
 use std::sync::Arc;

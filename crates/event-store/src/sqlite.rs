@@ -5,6 +5,7 @@
 //! commit. See `docs/decisions/0002-sqlite-event-log.md`.
 
 mod checkpoint;
+pub(crate) mod copy;
 pub(crate) mod failure;
 mod ledger;
 mod names;
@@ -36,6 +37,7 @@ use crate::verify::{Verification, VerifyProgress};
 use failure::closed;
 use reader::Readers;
 use recent::Recent;
+use schema::Kind;
 use writer::{Job, Writer};
 
 /// An event log in a SQLite file.
@@ -60,11 +62,14 @@ impl SqliteStore {
     /// See [`OpenError`]. A file that is refused is left as it is. So is one whose newest events are damaged, because
     /// nothing could be appended to it safely: [`verify_file`](Self::verify_file) tells where.
     pub fn open(path: impl AsRef<Path>, brain: Uuid) -> Result<Self, OpenError> {
-        let path = path.as_ref();
+        Self::open_kind(path.as_ref(), brain, Kind::Log)
+    }
+
+    fn open_kind(path: &Path, brain: Uuid, kind: Kind) -> Result<Self, OpenError> {
         let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
         let io = |source| OpenError::Io { path: path.to_owned(), source };
         let lock = schema::lock(path)?;
-        let connection = schema::open_writer(path, brain)?;
+        let connection = schema::open_writer(path, brain, kind)?;
         let copier = schema::open_checkpointer(path).map_err(sqlite)?;
         let (tail, recent) = (Arc::new(Tail::default()), Arc::new(Recent::default()));
         let (writer, head) = Writer::new(connection, brain, tail.clone(), recent.clone(), lock)

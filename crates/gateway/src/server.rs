@@ -30,6 +30,9 @@ pub const MAX_CALLS: u32 = 1_000;
 const WINDOWS: (u32, u32) = (1024 * 1024, 8 * 1024 * 1024);
 /// How often a silent connection is asked whether it is still there, and how long the answer may take.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(20));
+/// How much of a message clients may send in one piece. Those that leave Nagle's algorithm on hold every further piece back
+/// until the one before is acknowledged, which may take 40 ms.
+const MAX_FRAME_BYTES: u32 = 1024 * 1024;
 /// How long calls may take to end once the gateway is told to.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -120,6 +123,7 @@ impl Gateway {
             .initial_stream_window_size(WINDOWS.0)
             .initial_connection_window_size(WINDOWS.1)
             .max_concurrent_streams(MAX_CALLS)
+            .max_frame_size(Some(MAX_FRAME_BYTES))
             .http2_keepalive_interval(Some(KEEP_ALIVE.0))
             .http2_keepalive_timeout(Some(KEEP_ALIVE.1));
         if let Some(tls) = &self.tls {

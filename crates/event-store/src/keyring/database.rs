@@ -109,8 +109,13 @@ impl Database {
         transaction.commit()
     }
 
+    /// What tells whether a wrapping key is the right one.
+    pub(super) fn kept_probe(&self) -> Result<Vec<u8>, StoreError> {
+        self.state("SELECT probe FROM state")
+    }
+
     fn probe(&self) -> Result<bool, StoreError> {
-        let probe: Vec<u8> = self.state("SELECT probe FROM state")?;
+        let probe = self.kept_probe()?;
         Ok(self.wrapping.unwrap(PROBE, &probe).is_some())
     }
 

@@ -27,15 +27,15 @@ pub(super) struct PostgresKeys {
 impl PostgresKeys {
     pub(super) async fn open(pool: PgPool, brain: Uuid, wrapping_key: &RawKey) -> Result<Self, KeyringError> {
         let keys = Self { pool, brain, wrapping: Wrapping::new(wrapping_key) };
-        let probe = keys.probe().await.map_err(KeyringError::Database)?;
+        let probe = keys.kept_probe().await.map_err(KeyringError::Database)?;
         match keys.wrapping.unwrap(PROBE, &probe) {
             Some(_) => Ok(keys),
             None => Err(KeyringError::ForeignBrain { brain }),
         }
     }
 
-    /// The probe there is; made where there is none.
-    async fn probe(&self) -> Result<Vec<u8>, StoreError> {
+    /// What tells whether a wrapping key is the right one; made where there is none.
+    pub(super) async fn kept_probe(&self) -> Result<Vec<u8>, StoreError> {
         let probe = self.wrapping.wrap(PROBE, &[0; 32])?;
         run(async {
             let mut transaction = begin(&self.pool, self.brain).await?;

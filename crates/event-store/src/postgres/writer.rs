@@ -13,11 +13,11 @@ use uuid::Uuid;
 use super::begin;
 use super::failure::{is_passing, store_error};
 use super::reader::events_by_id;
-use super::view::View;
 use crate::admission::{Verdict, judge};
 use crate::event::{Appended, NewAppend, Position, Snapshot};
 use crate::port::{AppendError, StoreError};
 use crate::tail::Tail;
+use crate::view::View;
 
 /// The appends that may wait for the writer. Further callers wait for a place.
 pub const QUEUED_APPENDS: usize = 8_192;

@@ -8,14 +8,15 @@ use lru::LruCache;
 use rusqlite::{CachedStatement, Connection, Error, ErrorCode, OptionalExtension, params};
 use uuid::Uuid;
 
-use super::failure::store_error;
+use super::copy::Mark;
+use super::failure::{corrupt, store_error};
 use super::names::TypeNames;
 use super::reader::{clamped, event_by_id, last_position, stream_id, tracked};
 use super::recent::{INDEX_EVENTS, Place, Recent};
 use super::row::checksum;
 use crate::admission::{LogView, Verdict, judge, judge_hopefully};
 use crate::clock::{from_micros, now_micros};
-use crate::event::{Appended, NewAppend, NewEvent, Position, RecordedEvent, Revision, Snapshot};
+use crate::event::{Appended, NewAppend, NewEvent, Position, RecordedEvent, Revision, Snapshot, Tracking};
 use crate::port::{AppendError, StoreError};
 
 /// The streams whose last revision the writer remembers. An append to one of them reads nothing.
@@ -178,20 +179,64 @@ impl<'a> Scribe<'a> {
             };
             for event in &entry.events {
                 state.last += 1;
-                self.insert(&entry.stream, state, event)?;
+                self.insert(&entry.stream, state, event, self.recorded_at)?;
             }
             revisions.push(Revision(state.last.cast_unsigned()));
             self.written.streams.insert(entry.stream.clone(), state);
         }
         if let Some(tracking) = &append.tracking {
-            self.connection
-                .prepare_cached("INSERT OR REPLACE INTO tracking (source, position) VALUES (?1, ?2)")?
-                .execute(params![&*tracking.source, clamped(tracking.position)])?;
+            self.track(tracking)?;
         }
         Ok(Appended { position: Position(self.head().cast_unsigned()), revisions, repeated: false })
     }
 
-    fn insert(&mut self, stream: &Arc<str>, state: StreamState, event: &NewEvent) -> Result<(), Abort> {
+    /// Writes an event of another log as it stands there.
+    pub(super) fn copy(&mut self, event: &RecordedEvent) -> Result<(), Abort> {
+        let state = match self.state(&event.stream).map_err(Abort::Broken)? {
+            Some(state) => state,
+            None => StreamState { id: self.create_stream(&event.stream)?, last: -1 },
+        };
+        let state = StreamState { last: state.last + 1, ..state };
+        let place = (self.head() + 1, state.last);
+        if (clamped(event.position.0), clamped(event.revision.0)) != place {
+            let (stream, revision, position) = (&event.stream, event.revision, event.position);
+            return Err(Abort::Broken(corrupt(format!(
+                "position {position} with revision {revision} of {stream} comes where position {} with revision {} is due",
+                place.0, place.1
+            ))));
+        }
+        let recorded_at = event.recorded_at.timestamp_micros();
+        self.insert(&event.stream, state, &event.content(), recorded_at).map_err(|abort| match abort {
+            Abort::IdExists => Abort::Broken(corrupt(format!("event id {} is there twice", event.id))),
+            broken @ Abort::Broken(_) => broken,
+        })?;
+        self.written.streams.insert(event.stream.clone(), state);
+        Ok(())
+    }
+
+    /// Records a position of an upstream source.
+    pub(super) fn track(&mut self, tracking: &Tracking) -> Result<(), Error> {
+        self.connection
+            .prepare_cached("INSERT OR REPLACE INTO tracking (source, position) VALUES (?1, ?2)")?
+            .execute(params![&*tracking.source, clamped(tracking.position)])?;
+        Ok(())
+    }
+
+    /// Notes how far another log has been copied.
+    pub(super) fn note(&mut self, mark: Mark) -> Result<(), Error> {
+        self.connection
+            .prepare_cached("INSERT OR REPLACE INTO upstream (only, revision, id) VALUES (0, ?1, ?2)")?
+            .execute(params![clamped(mark.revision), mark.id.as_bytes()])?;
+        Ok(())
+    }
+
+    fn insert(
+        &mut self,
+        stream: &Arc<str>,
+        state: StreamState,
+        event: &NewEvent,
+        recorded_at: i64,
+    ) -> Result<(), Abort> {
         let position = self.head() + 1;
         let type_id = self.type_id(&event.event_type)?;
         let inserted = self.insert.execute(params![
@@ -200,8 +245,8 @@ impl<'a> Scribe<'a> {
             state.last,
             type_id,
             event.schema_version,
-            self.recorded_at,
-            checksum(position, stream, state.last, self.recorded_at, event),
+            recorded_at,
+            checksum(position, stream, state.last, recorded_at, event),
             event.id.as_bytes(),
             &*event.data,
             &*event.metadata,
@@ -220,7 +265,7 @@ impl<'a> Scribe<'a> {
             Revision(state.last.cast_unsigned()),
             Position(position.cast_unsigned()),
             self.ledger.brain,
-            from_micros(self.recorded_at),
+            from_micros(recorded_at),
         ));
         Ok(())
     }

@@ -281,7 +281,8 @@ impl Reader<'_> {
         Ok(Position(below.cast_unsigned()))
     }
 
-    fn recorded_at(&self, position: i64) -> Result<i64, StoreError> {
+    /// When an event was recorded, in microseconds since 1970.
+    pub(super) fn recorded_at(&self, position: i64) -> Result<i64, StoreError> {
         self.prepare("SELECT recorded_at FROM events WHERE position = ?1")?
             .query_row([position], |row| row.get(0))
             .optional()

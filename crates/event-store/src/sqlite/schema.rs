@@ -10,12 +10,43 @@ use uuid::Uuid;
 
 use crate::port::StoreError;
 
-/// `CRNE`: marks the file as a Cairn event log.
-const APPLICATION_ID: i32 = 0x4352_4e45;
+/// What a file is there for. One is never taken for the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It is the log.
+    Log,
+    /// It is a copy of a log that a server keeps, and can be read from there again.
+    Copy,
+}
 
-/// The schema's history. The position in this list, from 1, is the version in `user_version`; a migration that was
-/// ever released is never changed.
-const MIGRATIONS: &[&str] = &[include_str!("../../../../migrations/sqlite/event-store/0001_log.sql")];
+impl Kind {
+    /// What marks the file: `CRNE` for a Cairn event log, `CRNC` for a copy.
+    const fn application_id(self) -> i32 {
+        match self {
+            Self::Log => 0x4352_4e45,
+            Self::Copy => 0x4352_4e43,
+        }
+    }
+
+    /// The schema's history. The position in this list, from 1, is the version in `user_version`; a migration that was
+    /// ever released is never changed.
+    const fn migrations(self) -> &'static [&'static str] {
+        const LOG: &str = include_str!("../../../../migrations/sqlite/event-store/0001_log.sql");
+        const UPSTREAM: &str = include_str!("../../../../migrations/sqlite/event-store/copy/0001_upstream.sql");
+        match self {
+            Self::Log => &[LOG],
+            Self::Copy => &[LOG, UPSTREAM],
+        }
+    }
+
+    /// A log's commit waits for the disk. What a copy loses with the power is read again.
+    const fn synchronous(self) -> &'static str {
+        match self {
+            Self::Log => "FULL",
+            Self::Copy => "NORMAL",
+        }
+    }
+}
 
 /// The pages each connection keeps, in KiB. The writer touches the ends of three trees; a reader walks.
 const WRITER_CACHE_KIB: i32 = 64 * 1024;
@@ -102,10 +133,10 @@ pub(crate) fn lock(path: &Path) -> Result<File, OpenError> {
 }
 
 /// Opens the connection that writes, and brings the schema up to date.
-pub(super) fn open_writer(path: &Path, brain: Uuid) -> Result<Connection, OpenError> {
+pub(super) fn open_writer(path: &Path, brain: Uuid, kind: Kind) -> Result<Connection, OpenError> {
     let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
     let mut connection = Connection::open(path).map_err(sqlite)?;
-    let version = match inspect(&connection) {
+    let version = match inspect(&connection, kind) {
         Ok(Contents::Empty) => 0,
         Ok(Contents::Log { version }) => version,
         Ok(Contents::Foreign) => return Err(OpenError::Foreign { path: path.to_owned() }),
@@ -114,10 +145,13 @@ pub(super) fn open_writer(path: &Path, brain: Uuid) -> Result<Connection, OpenEr
         }
         Err(source) => return Err(sqlite(source)),
     };
-    if version > MIGRATIONS.len() {
-        return Err(OpenError::Newer { path: path.to_owned(), found: version, known: MIGRATIONS.len() });
+    let known = kind.migrations().len();
+    if version > known {
+        return Err(OpenError::Newer { path: path.to_owned(), found: version, known });
     }
-    configure_writer(&connection).and_then(|()| migrate(&mut connection, version, brain)).map_err(sqlite)?;
+    configure_writer(&connection, kind)
+        .and_then(|()| migrate(&mut connection, kind, version, brain))
+        .map_err(sqlite)?;
     let found = owner(&connection).map_err(sqlite)?;
     if found != brain {
         return Err(OpenError::OtherBrain { path: path.to_owned(), found, expected: brain });
@@ -167,21 +201,21 @@ enum Contents {
     Foreign,
 }
 
-fn inspect(connection: &Connection) -> Result<Contents, rusqlite::Error> {
+fn inspect(connection: &Connection, kind: Kind) -> Result<Contents, rusqlite::Error> {
     let application: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     Ok(match (application, usize::try_from(version)) {
         (0, Ok(0)) if tables == 0 => Contents::Empty,
-        (APPLICATION_ID, Ok(version)) => Contents::Log { version },
+        (id, Ok(version)) if id == kind.application_id() => Contents::Log { version },
         _ => Contents::Foreign,
     })
 }
 
-fn configure_writer(connection: &Connection) -> Result<(), rusqlite::Error> {
+fn configure_writer(connection: &Connection, kind: Kind) -> Result<(), rusqlite::Error> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "synchronous", kind.synchronous())?;
     // Checkpoints are the business of a thread of their own, lest a commit stall on one.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
@@ -189,12 +223,12 @@ fn configure_writer(connection: &Connection) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 
-fn migrate(connection: &mut Connection, version: usize, brain: Uuid) -> Result<(), rusqlite::Error> {
-    for (index, migration) in MIGRATIONS.iter().enumerate().skip(version) {
+fn migrate(connection: &mut Connection, kind: Kind, version: usize, brain: Uuid) -> Result<(), rusqlite::Error> {
+    for (index, migration) in kind.migrations().iter().enumerate().skip(version) {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(migration)?;
         if index == 0 {
-            own(&transaction, brain)?;
+            own(&transaction, kind, brain)?;
         }
         transaction.pragma_update(None, "user_version", index as i64 + 1)?;
         transaction.commit()?;
@@ -202,8 +236,8 @@ fn migrate(connection: &mut Connection, version: usize, brain: Uuid) -> Result<(
     Ok(())
 }
 
-fn own(transaction: &Transaction<'_>, brain: Uuid) -> Result<(), rusqlite::Error> {
-    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+fn own(transaction: &Transaction<'_>, kind: Kind, brain: Uuid) -> Result<(), rusqlite::Error> {
+    transaction.pragma_update(None, "application_id", kind.application_id())?;
     transaction.execute("INSERT INTO brain (id) VALUES (?1)", [brain.as_bytes()])?;
     Ok(())
 }

@@ -9,11 +9,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use super::checkpoint::Checkpointer;
+use super::copy::Copied;
 use super::failure::{store_error, unavailable};
 use super::ledger::{Abort, Care, Ledger, Scribe, Written};
 use super::names::TypeNames;
 use super::recent::Recent;
-use crate::event::{Appended, NewAppend, Position, Snapshot};
+use crate::event::{Appended, NewAppend, Position, RecordedEvent, Snapshot};
 use crate::port::{AppendError, StoreError};
 use crate::tail::Tail;
 
@@ -45,6 +46,11 @@ pub(super) enum Job {
         snapshot: Option<Snapshot>,
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
+    /// Take over what another log holds.
+    Copy {
+        copied: Copied,
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
     /// Take nothing more, finish what waits, and end.
     Close,
     /// Refuse to grow beyond a number of pages: what a full disk looks like.
@@ -58,7 +64,8 @@ pub(super) enum Job {
 /// A job that has been done, but is not committed yet.
 enum Outcome {
     Append(Result<Appended, AppendError>),
-    Snapshot,
+    /// It is done, and there is nothing to tell.
+    Done,
 }
 
 /// The writer's state.
@@ -198,8 +205,8 @@ impl Writer {
             // A caller that has gone is no reason to stop; its append stands.
             match (job, outcome) {
                 (Job::Append { reply, .. }, Outcome::Append(result)) => drop(reply.send(result)),
-                (Job::Snapshot { reply, .. }, Outcome::Snapshot) => drop(reply.send(Ok(()))),
-                (Job::Append { .. } | Job::Snapshot { .. } | Job::Close, _) => {}
+                (Job::Snapshot { reply, .. } | Job::Copy { reply, .. }, Outcome::Done) => drop(reply.send(Ok(()))),
+                (Job::Append { .. } | Job::Snapshot { .. } | Job::Copy { .. } | Job::Close, _) => {}
                 #[cfg(any(test, feature = "test-util"))]
                 (Job::LimitPages { reply, .. }, _) => drop(reply.send(())),
             }
@@ -285,13 +292,19 @@ fn perform_one(scribe: &mut Scribe<'_>, job: &Job, care: Care) -> Result<Outcome
         Job::Append { append, .. } => scribe.append(append, care).map(Outcome::Append),
         Job::Snapshot { stream, snapshot, .. } => {
             scribe.snapshot(stream, snapshot.as_ref())?;
-            Ok(Outcome::Snapshot)
+            Ok(Outcome::Done)
         }
-        Job::Close => Ok(Outcome::Snapshot),
+        Job::Copy { copied, .. } => {
+            copied.events.iter().try_for_each(|event| scribe.copy(event))?;
+            copied.tracked.iter().try_for_each(|tracking| scribe.track(tracking))?;
+            scribe.note(copied.mark)?;
+            Ok(Outcome::Done)
+        }
+        Job::Close => Ok(Outcome::Done),
         #[cfg(any(test, feature = "test-util"))]
         Job::LimitPages { pages, .. } => {
             scribe.limit_pages(*pages)?;
-            Ok(Outcome::Snapshot)
+            Ok(Outcome::Done)
         }
     }
 }
@@ -300,7 +313,7 @@ fn refuse(jobs: impl Iterator<Item = Job>, error: &StoreError) {
     for job in jobs {
         match job {
             Job::Append { reply, .. } => drop(reply.send(Err(error.clone().into()))),
-            Job::Snapshot { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Job::Snapshot { reply, .. } | Job::Copy { reply, .. } => drop(reply.send(Err(error.clone()))),
             Job::Close => {}
             #[cfg(any(test, feature = "test-util"))]
             Job::LimitPages { reply, .. } => drop(reply.send(())),
@@ -327,6 +340,7 @@ impl Job {
                 .map(|event| event.data.len() + event.metadata.len())
                 .sum(),
             Self::Snapshot { snapshot, .. } => snapshot.as_ref().map_or(0, |snapshot| snapshot.data.len()),
+            Self::Copy { copied, .. } => copied.events.iter().map(RecordedEvent::size).sum(),
             Self::Close => 0,
             #[cfg(any(test, feature = "test-util"))]
             Self::LimitPages { .. } => 0,

@@ -14,6 +14,7 @@ use crate::cli::progress::Progress;
 use crate::cli::screen::Screen;
 use crate::cli::view;
 use crate::cli::view::text::{count, number};
+use crate::data_folder::{EVENTS, KURRENTDB_COPY};
 
 /// How often the progress of a check without a node is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -49,11 +50,20 @@ pub async fn status(client: &Client, screen: &Screen) -> Result<(), CliError> {
 /// # Errors
 /// When the log is damaged or cannot be read.
 pub async fn verify_files(screen: &Screen, folder: &Path) -> Result<(), CliError> {
-    let path = folder.join("log/events.db");
-    if !path.exists() {
-        return Err(CliError::NoNode { folder: folder.to_owned() });
-    }
-    screen.note("No node is running: the file of the log is checked, its signatures are not.");
+    let (log, copy) = (folder.join(EVENTS), folder.join(KURRENTDB_COPY));
+    let path = match (log.exists(), copy.exists()) {
+        (true, _) => {
+            screen.note("No node is running: the file of the log is checked, its signatures are not.");
+            log
+        }
+        (false, true) => {
+            screen.note(
+                "No node is running: the copy of the log is checked, neither its signatures nor KurrentDB is.",
+            );
+            copy
+        }
+        (false, false) => return Err(CliError::NoNode { folder: folder.to_owned() }),
+    };
     let progress = Progress::new(screen, "Verifying");
     let failed = |message: String| CliError::Failed {
         message,

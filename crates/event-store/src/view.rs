@@ -1,4 +1,5 @@
-//! What a batch of appends knows of the log: what the lock showed, and what the batch itself has written since.
+//! What a batch of appends knows of a log that a server keeps: what it was shown, and what the batch itself has written
+//! since.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,11 +9,11 @@ use uuid::Uuid;
 
 use crate::admission::LogView;
 use crate::clock::{from_micros, now_micros};
-use crate::event::{Appended, NewAppend, Position, RecordedEvent, Revision};
+use crate::event::{Appended, NewAppend, Position, RecordedEvent, Revision, Tracking};
 use crate::port::StoreError;
 
-/// The log under its lock.
-pub(super) struct View {
+/// The log as the batch sees it.
+pub(crate) struct View {
     brain: Uuid,
     head: u64,
     now: DateTime<Utc>,
@@ -23,13 +24,24 @@ pub(super) struct View {
     /// The position recorded for each source that the batch names.
     tracked: HashMap<Arc<str>, Option<u64>>,
     /// What is to be inserted.
-    pub(super) written: Vec<RecordedEvent>,
+    pub(crate) written: Vec<RecordedEvent>,
     /// The sources whose position is to be recorded.
-    pub(super) moved: HashMap<Arc<str>, u64>,
+    pub(crate) moved: HashMap<Arc<str>, u64>,
+    /// The appends that were written, in order.
+    pub(crate) appends: Vec<Written>,
+}
+
+/// What one append has written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// How many events.
+    pub(crate) events: usize,
+    /// The upstream position recorded with them.
+    pub(crate) tracking: Option<Tracking>,
 }
 
 impl View {
-    pub(super) fn new(
+    pub(crate) fn new(
         brain: Uuid,
         head: u64,
         recorded_at: DateTime<Utc>,
@@ -40,26 +52,37 @@ impl View {
         let events = existing.into_iter().map(|event| (event.id, event)).collect();
         // The clock may step back, and another process may have another one; the log's time must not.
         let now = from_micros(now_micros()).max(recorded_at);
-        Self { brain, head, now, revisions, events, tracked, written: Vec::new(), moved: HashMap::new() }
+        Self {
+            brain,
+            head,
+            now,
+            revisions,
+            events,
+            tracked,
+            written: Vec::new(),
+            moved: HashMap::new(),
+            appends: Vec::new(),
+        }
     }
 
     /// The position of the last event, those of the batch included.
-    pub(super) fn head(&self) -> Position {
+    pub(crate) fn head(&self) -> Position {
         Position(self.head)
     }
 
     /// The time that the batch's events are stamped with.
-    pub(super) fn now(&self) -> DateTime<Utc> {
+    pub(crate) fn now(&self) -> DateTime<Utc> {
         self.now
     }
 
     /// Whether there is anything to commit.
-    pub(super) fn is_changed(&self) -> bool {
+    pub(crate) fn is_changed(&self) -> bool {
         !self.written.is_empty() || !self.moved.is_empty()
     }
 
-    pub(super) fn write(&mut self, append: &NewAppend) -> Appended {
+    pub(crate) fn write(&mut self, append: &NewAppend) -> Appended {
         let mut revisions = Vec::with_capacity(append.streams.len());
+        let before = self.written.len();
         for entry in &append.streams {
             if entry.events.is_empty() {
                 continue;
@@ -81,6 +104,7 @@ impl View {
             self.tracked.insert(Arc::clone(&tracking.source), Some(tracking.position));
             self.moved.insert(Arc::clone(&tracking.source), tracking.position);
         }
+        self.appends.push(Written { events: self.written.len() - before, tracking: append.tracking.clone() });
         Appended { position: self.head(), revisions, repeated: false }
     }
 }
