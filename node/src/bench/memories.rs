@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use cairn_projector::Rebuild;
 
 use super::Plan;
 use super::client::{load, request};
@@ -50,7 +51,7 @@ async fn rebuild(plan: &Plan, node: &Served, size: usize, report: &mut Report) -
     for name in [MEMORIES, TIMELINE] {
         report.doing(&format!("{name} is rebuilt"));
         let started = Instant::now();
-        node.brain.projector.rebuild(name, true).await?.finished().await?;
+        node.brain.projector.rebuild(name, Rebuild::from_scratch()).await?.finished().await?;
         let rate = head as f64 / started.elapsed().as_secs_f64();
         // A small log says more about starting than about rebuilding.
         let least = if plan.database.is_some() { 25_000.0 } else { 40_000.0 };

@@ -10,9 +10,10 @@ use crate::postgres::failure::store_error;
 const TABLE: &str = "cairn.migrations";
 
 /// Every migration, in order. None is ever changed once it was released.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "log", include_str!("../../../../migrations/postgres/0001_log.sql")),
     (2, "read models", include_str!("../../../../migrations/postgres/0002_read_models.sql")),
+    (5, "projection orders", include_str!("../../../../migrations/postgres/0005_projection_orders.sql")),
 ];
 
 /// Why the database's tables could not be brought up to this program.

@@ -53,7 +53,9 @@ pub fn projections(screen: &Screen, projections: &[Projection]) -> String {
     let mut table = Table::new(5).right(&[2, 3, 4]);
     table.row(["NAME", "BUILD", "POSITION", "BEHIND", "EVENTS/S", "STATE"].map(|head| paint.dim(head)));
     for projection in projections {
-        let behind = number(projection.lag);
+        let age = projection.lag_seconds.filter(|age| projection.lag > 0 && *age >= 1.0);
+        let age = age.map(|age| format!(" ({})", duration(age))).unwrap_or_default();
+        let behind = format!("{}{age}", number(projection.lag));
         let rebuild = projection.building().map(|build| {
             let left = build.eta_seconds.map(|left| format!(", {} left", duration(left))).unwrap_or_default();
             let done = build.position.saturating_mul(100).checked_div(build.target).unwrap_or(100);
@@ -63,13 +65,14 @@ pub fn projections(screen: &Screen, projections: &[Projection]) -> String {
             "live" if projection.tidy => paint.good("live"),
             "live" => format!("{}{}", paint.good("live"), paint.dim(", tidying up")),
             "failed" => paint.removed("failed"),
+            "paused" => paint.warning("paused"),
             other => line(other).replace('_', " "),
         };
         let problem =
             projection.problem.as_deref().map(|problem| format!("  {}", line(problem))).unwrap_or_default();
         table.row([
             line(&projection.name),
-            projection.generation.map_or_else(|| "—".to_owned(), |generation| generation.to_string()),
+            build_of(projection),
             number(projection.position),
             if projection.lag > 0 { paint.warning(&behind) } else { behind },
             number(projection.events_per_second.max(0.0) as u64),
@@ -77,6 +80,15 @@ pub fn projections(screen: &Screen, projections: &[Projection]) -> String {
         ]);
     }
     table.render(screen.width)
+}
+
+/// The build that serves, and the one to go back to.
+fn build_of(projection: &Projection) -> String {
+    let serving = projection.generation.map_or_else(|| "—".to_owned(), |generation| generation.to_string());
+    match projection.previous {
+        Some(previous) => format!("{serving} (back: {previous})"),
+        None => serving,
+    }
 }
 
 /// Tokens, without their secrets.
