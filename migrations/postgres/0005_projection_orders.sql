@@ -6,18 +6,19 @@ CREATE TABLE cairn.projections (
     projection text COLLATE "C" NOT NULL,
     -- While it is, no process folds for it.
     paused boolean NOT NULL DEFAULT false,
-    -- How the process that runs it says it fares.
-    told jsonb,
+    -- How the process that runs it says it fares, as JSON.
+    told text COLLATE "C",
     PRIMARY KEY (tenant, projection)
 );
 
--- Orders that wait for the process that runs the projection, and its answers, until whoever asked has taken them.
+-- Orders that wait for the process that runs the projection, and its answers, until whoever asked has taken them. Both
+-- are JSON.
 CREATE TABLE cairn.projection_orders (
     tenant uuid NOT NULL DEFAULT nullif(current_setting('cairn.tenant', true), '')::uuid,
     id uuid NOT NULL,
     projection text COLLATE "C" NOT NULL,
-    wanted jsonb NOT NULL,
-    answer jsonb,
+    wanted text COLLATE "C" NOT NULL,
+    answer text COLLATE "C",
     ordered_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (tenant, id)
 );

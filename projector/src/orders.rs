@@ -7,8 +7,8 @@ use std::io;
 use std::time::Duration;
 
 use cairn_read_model::postgres::Server;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sqlx::types::Json;
 use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
@@ -107,7 +107,7 @@ impl Orders {
         let id = Uuid::now_v7();
         self.run(async |transaction| {
             let insert = "INSERT INTO cairn.projection_orders (id, projection, wanted) VALUES ($1, $2, $3)";
-            let insert = sqlx::query(insert).bind(id).bind(self.projection).bind(Json(order));
+            let insert = sqlx::query(insert).bind(id).bind(self.projection).bind(written(&order));
             insert.execute(&mut **transaction).await.map(|_| id)
         })
     }
@@ -116,9 +116,9 @@ impl Orders {
     pub(crate) fn answer_to(&self, id: Uuid) -> io::Result<Option<Answer>> {
         self.run(async |transaction| {
             let take = "DELETE FROM cairn.projection_orders WHERE id = $1 AND answer IS NOT NULL RETURNING answer";
-            let answer: Option<Json<Answer>> =
+            let answer: Option<String> =
                 sqlx::query_scalar(take).bind(id).fetch_optional(&mut **transaction).await?;
-            Ok(answer.map(|Json(answer)| answer))
+            answer.as_deref().map(read).transpose()
         })
     }
 
@@ -140,15 +140,15 @@ impl Orders {
             let select = "SELECT id, wanted FROM cairn.projection_orders
                  WHERE projection = $1 AND answer IS NULL ORDER BY id LIMIT 1";
             let select = sqlx::query_as(select).bind(self.projection);
-            let next: Option<(Uuid, Json<Order>)> = select.fetch_optional(&mut **transaction).await?;
-            Ok(next.map(|(id, Json(order))| (id, order)))
+            let next: Option<(Uuid, String)> = select.fetch_optional(&mut **transaction).await?;
+            next.map(|(id, order)| Ok((id, read(&order)?))).transpose()
         })
     }
 
     pub(crate) fn answer(&self, id: Uuid, answer: &Answer) -> io::Result<()> {
         self.run(async |transaction| {
             let update = "UPDATE cairn.projection_orders SET answer = $2 WHERE id = $1";
-            sqlx::query(update).bind(id).bind(Json(answer)).execute(&mut **transaction).await.map(drop)
+            sqlx::query(update).bind(id).bind(written(answer)).execute(&mut **transaction).await.map(drop)
         })
     }
 
@@ -156,7 +156,7 @@ impl Orders {
         self.run(async |transaction| {
             let upsert = "INSERT INTO cairn.projections (projection, told) VALUES ($1, $2)
                  ON CONFLICT (tenant, projection) DO UPDATE SET told = $2";
-            let upsert = sqlx::query(upsert).bind(self.projection).bind(Json(told));
+            let upsert = sqlx::query(upsert).bind(self.projection).bind(written(told));
             upsert.execute(&mut **transaction).await.map(drop)
         })
     }
@@ -165,9 +165,9 @@ impl Orders {
     pub(crate) fn told(&self) -> io::Result<Told> {
         self.run(async |transaction| {
             let select = sqlx::query_scalar("SELECT told FROM cairn.projections WHERE projection = $1");
-            let told: Option<Option<Json<Told>>> =
+            let told: Option<Option<String>> =
                 select.bind(self.projection).fetch_optional(&mut **transaction).await?;
-            Ok(told.flatten().map(|Json(told)| told).unwrap_or_default())
+            told.flatten().map_or_else(|| Ok(Told::default()), |told| read(&told))
         })
     }
 
@@ -177,4 +177,13 @@ impl Orders {
     ) -> io::Result<T> {
         crate::generations::transaction(&self.server, work)
     }
+}
+
+fn written(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("numbers, names and texts are plain JSON")
+}
+
+/// What another process wrote, which may be of another version.
+fn read<T: DeserializeOwned>(json: &str) -> sqlx::Result<T> {
+    serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()))
 }

@@ -293,8 +293,7 @@ impl Projector {
         let slot = self.slot(name).map_err(|_| WaitError::Unknown { name: name.to_owned() })?;
         let projection = slot.projection.name();
         let mut shown = slot.watch();
-        let over =
-            shown.wait_for(|shown| shown.position >= position.0 || shown.failed.is_some() || shown.paused);
+        let over = shown.wait_for(|shown| shown.position >= position.0 || shown.failed.is_some() || shown.paused);
         let outcome = tokio::time::timeout(timeout, over).await.map(|over| over.map(|shown| shown.clone()));
         match outcome {
             Ok(Ok(shown)) if shown.position >= position.0 => Ok(()),

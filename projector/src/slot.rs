@@ -43,6 +43,8 @@ pub(crate) struct Slot {
     told: Mutex<Told>,
     /// Held while a build is begun or cancelled, which takes a while.
     changing: Mutex<()>,
+    /// Held while the generation before is opened to serve again, or deleted because something is erased.
+    returning: Mutex<()>,
 }
 
 /// What queries see.
@@ -60,6 +62,8 @@ pub(crate) struct Shown {
 struct Runs {
     serving: Option<Arc<Run>>,
     building: Option<Arc<Run>>,
+    /// Whether the run that serves has taken the place of another one but is not in the register yet.
+    swapping: bool,
 }
 
 impl Slot {
@@ -89,6 +93,7 @@ impl Slot {
             kept: Mutex::default(),
             told: Mutex::default(),
             changing: Mutex::default(),
+            returning: Mutex::default(),
         });
         match turns {
             Turns::Shared(leases) if slot.projection.is_shared() => slot.take_turns(Some(leases.clone())),
@@ -214,12 +219,22 @@ impl Slot {
 
     /// Puts away the build before, which must have ended.
     fn end_earlier_build(&self) -> Result<(), ProjectorError> {
-        let Some(earlier) = self.runs().building.clone() else { return Ok(()) };
-        if !earlier.progress.borrow().phase.is_over() {
-            return Err(ProjectorError::AlreadyRebuilding { projection: self.projection.name() });
+        self.check_settled()?;
+        let earlier = self.runs().building.clone();
+        if let Some(earlier) = earlier {
+            earlier.stop();
         }
-        earlier.stop();
         Ok(())
+    }
+
+    /// Refuses what would come between a build, or a swap, and its end.
+    fn check_settled(&self) -> Result<(), ProjectorError> {
+        let runs = self.runs();
+        let builds = runs.building.as_ref().is_some_and(|run| !run.progress.borrow().phase.is_over());
+        match builds || runs.swapping {
+            true => Err(ProjectorError::AlreadyRebuilding { projection: self.projection.name() }),
+            false => Ok(()),
+        }
     }
 
     fn start_build(

@@ -119,11 +119,7 @@ async fn cancel(
     params(("name" = String, Path, description = "The projection")),
     responses((status = 202, description = "Started; /projections shows how it goes", body = Object),
     (status = 409, description = "None is kept, it is being rebuilt, or paused", body = super::error::Failure)))]
-async fn back(
-    State(app): State<App>,
-    caller: Caller,
-    Path(name): Path<String>,
-) -> Result<Reply<Json>, ApiError> {
+async fn back(State(app): State<App>, caller: Caller, Path(name): Path<String>) -> Result<Reply<Json>, ApiError> {
     caller.owner("go back to an earlier generation")?;
     app.projector.order(&name, Order::Back).await?;
     Ok(Reply::ok(json!({ "projection": name })).status(StatusCode::ACCEPTED))
@@ -148,11 +144,7 @@ async fn drop_previous(
 #[utoipa::path(post, path = "/projections/{name}/pause", tag = "admin",
     params(("name" = String, Path, description = "The projection")),
     responses((status = 200, description = "Paused", body = Object)))]
-async fn pause(
-    State(app): State<App>,
-    caller: Caller,
-    Path(name): Path<String>,
-) -> Result<Reply<Json>, ApiError> {
+async fn pause(State(app): State<App>, caller: Caller, Path(name): Path<String>) -> Result<Reply<Json>, ApiError> {
     caller.owner("pause projections")?;
     app.projector.pause(&name).await?;
     Ok(Reply::ok(json!({ "projection": name, "position": app.position(&name) })))

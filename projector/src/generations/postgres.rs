@@ -125,9 +125,7 @@ impl Generations for PostgresGenerations {
     }
 
     fn numbers(&self) -> io::Result<Vec<u64>> {
-        self.run(async |transaction| {
-            self.noted_as(BUILD, transaction).await
-        })
+        self.run(async |transaction| self.noted_as(BUILD, transaction).await)
     }
 
     fn begin(&self) -> io::Result<u64> {

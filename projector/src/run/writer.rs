@@ -71,6 +71,9 @@ impl Writer {
             tracing::warn!(projection = self.name(), error = explain(&error), "a generation is left untidy");
         }
         self.run.cancel.cancel();
+        if matches!(self.stage, Stage::Overtaking { .. }) {
+            self.slot.swap_ended();
+        }
         if matches!(stop, Stop::Differs(_)) {
             // Else the next build would go on with it, and it would serve after all.
             self.slot.forget(self.run.generation);

@@ -26,6 +26,7 @@ impl Slot {
                 return None;
             }
             runs.building = None;
+            runs.swapping = true;
             runs.serving.replace(Arc::clone(run))
         };
         // Outside of the lock: the old run may take a moment to end, and asking for the status must not wait for it.
@@ -47,6 +48,12 @@ impl Slot {
             self.forget(previous);
         }
         self.forget_older(previous.as_slice());
+        self.swap_ended();
+    }
+
+    /// A swap is in the register, or will never be.
+    pub(crate) fn swap_ended(&self) {
+        self.runs().swapping = false;
     }
 
     /// Lets the generation before serve again, as soon as it has what came in since. Blocks.
@@ -56,6 +63,8 @@ impl Slot {
         let projection = self.projection.name();
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         self.end_earlier_build()?;
+        // An erasure that is met meanwhile waits, and finds a run that meets it, too.
+        let _returning = self.returning.lock().unwrap_or_else(PoisonError::into_inner);
         let number = self.kept().ok_or(ProjectorError::NoPrevious { projection })?;
         let generation = match self.projection.open(&self.generations.place(number)) {
             Ok(generation) if generation.checkpoint() <= self.head() => generation,
@@ -74,9 +83,9 @@ impl Slot {
         let projection = self.projection.name();
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let number = self.kept().ok_or(ProjectorError::NoPrevious { projection })?;
-        let building = self.runs().building.clone().filter(|run| !run.progress.borrow().phase.is_over());
-        if building.is_some_and(|run| run.generation == number) {
-            return Err(ProjectorError::AlreadyRebuilding { projection });
+        let building = self.runs().building.as_ref().map(|run| run.generation);
+        if building == Some(number) || self.runs().swapping {
+            self.check_settled()?;
         }
         self.delete(number)
     }
@@ -84,9 +93,7 @@ impl Slot {
     /// Pauses the projection, whoever runs it, or lets it go on. Blocks.
     pub(crate) fn set_paused(&self, paused: bool) -> Result<(), ProjectorError> {
         let projection = self.projection.name();
-        self.generations
-            .set_paused(paused)
-            .map_err(|source| ProjectorError::Folder { projection, source })?;
+        self.generations.set_paused(paused).map_err(|source| ProjectorError::Folder { projection, source })?;
         self.note_paused(paused);
         Ok(())
     }
@@ -101,8 +108,7 @@ impl Slot {
     }
 
     fn note_paused(&self, paused: bool) {
-        let changed =
-            self.shown.send_if_modified(|shown| std::mem::replace(&mut shown.paused, paused) != paused);
+        let changed = self.shown.send_if_modified(|shown| std::mem::replace(&mut shown.paused, paused) != paused);
         if changed {
             let what = if paused { "paused" } else { "resumed" };
             tracing::info!(projection = self.projection.name(), what, "the projection stands still or goes on");

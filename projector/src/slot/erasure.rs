@@ -1,7 +1,7 @@
 //! What was erased leaves the generations that no run keeps up with them.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use cairn_event_store::{Direction, Filter, Position};
 
@@ -16,6 +16,7 @@ impl Slot {
     /// Deletes the generations that nobody keeps up: they hold what the log is about to tell was erased.
     pub(crate) fn forget_erased(&self, run: &Arc<Run>, position: u64) {
         self.erased.fetch_max(position, Ordering::AcqRel);
+        let _returning = self.returning.lock().unwrap_or_else(PoisonError::into_inner);
         let kept: Vec<u64> = {
             let runs = self.runs();
             let live = |run: &&Arc<Run>| !run.progress.borrow().phase.is_over();

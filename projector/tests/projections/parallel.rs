@@ -1,10 +1,10 @@
 //! Several workers fold what one would have folded.
 
+use cairn_domain::id::memory_stream;
 use cairn_event_store::{Direction, Filter, Position, RecordedEvent};
 use cairn_projector::fold::{Fold, PartitionedFold};
 use cairn_projector::{MAX_WORKERS, Rebuild, Workers};
 use cairn_read_model::change::Batch;
-use cairn_domain::id::memory_stream;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::runtime::Handle;
@@ -23,7 +23,10 @@ async fn page(log: &Log, from: u64, limit: usize) -> Vec<RecordedEvent> {
 }
 
 fn assert_same(one: &Batch, several: &Batch) {
-    assert_eq!((one.position, one.events, one.recorded_at), (several.position, several.events, several.recorded_at));
+    assert_eq!(
+        (one.position, one.events, one.recorded_at),
+        (several.position, several.events, several.recorded_at)
+    );
     assert_eq!(one.entries, several.entries);
     assert_eq!(one.principals, several.principals);
     assert_eq!(one.memories.len(), several.memories.len());
@@ -44,8 +47,7 @@ async fn batches_are_the_same_whoever_folds_them() {
     for (count, budget) in [(2, 1 << 20), (3, 0), (MAX_WORKERS, 1 << 20)] {
         let mut random = StdRng::seed_from_u64(count as u64);
         let mut one = Fold::new(stage.log.store.clone(), budget, true);
-        let mut several =
-            PartitionedFold::new(&stage.log.store, budget, true, workers(count), Handle::current());
+        let mut several = PartitionedFold::new(&stage.log.store, budget, true, workers(count), Handle::current());
         let mut next = 1;
         while next <= head {
             let events = page(&stage.log, next, random.random_range(1..600)).await;

@@ -32,7 +32,7 @@ async fn a_paused_projection_answers_from_what_it_has_and_waits_end_at_once() {
     stage.projector.wait_for("timeline", head, PATIENCE).await.expect("the others go on");
     tokio::time::sleep(WHILE).await;
     assert!(matches!(stage.memories.get(before).expect("answers"), Found::Memory(_)));
-    assert!(matches!(stage.memories.get(after).expect("answers"), Found::Unknown));
+    assert!(matches!(stage.memories.get(after).expect("answers"), Found::Nothing));
 
     let status = &stage.projector.status().await[0];
     assert_eq!((status.state, status.position, status.lag), (State::Paused, reached.0, head.0 - reached.0));

@@ -85,7 +85,8 @@ async fn two_rebuilds_have_the_same_digest_and_each_takes_the_place_of_the_last(
             assert_eq!(rebuild.generation(), generation);
             assert_eq!(stage.digest(name).await, first);
         }
-        let status = stage.projector.status().await.into_iter().find(|status| status.name == name).expect("is there");
+        let status =
+            stage.projector.status().await.into_iter().find(|status| status.name == name).expect("is there");
         assert_eq!((status.generation, status.state, status.lag), (Some(3), State::Live, 0));
         let folder = stage.folder.path().join("read").join(name);
         assert!(!folder.join("1").exists(), "only the one before is kept");

@@ -30,7 +30,10 @@ async fn waiting_has_an_end() {
     assert_eq!(late, Err(WaitError::Timeout { projection: "memories", wanted: 5, reached: 0 }));
     let unknown = stage.projector.wait_for("dreams", Position(1), PATIENCE).await;
     assert!(matches!(unknown, Err(WaitError::Unknown { .. })));
-    assert!(matches!(stage.projector.rebuild("dreams", Rebuild::default()).await, Err(ProjectorError::Unknown { .. })));
+    assert!(matches!(
+        stage.projector.rebuild("dreams", Rebuild::default()).await,
+        Err(ProjectorError::Unknown { .. })
+    ));
 }
 
 #[tokio::test]

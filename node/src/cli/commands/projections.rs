@@ -55,10 +55,10 @@ async fn list(client: &Client, screen: &Screen) -> Result<(), CliError> {
 
 async fn rebuild(client: &Client, screen: &Screen, args: &RebuildArgs) -> Result<(), CliError> {
     let name = args.name.as_str();
-    let request =
-        json!({ "from_scratch": args.from_scratch, "verify": args.verify, "parallel": args.parallel });
+    let request = json!({ "from_scratch": args.from_scratch, "verify": args.verify, "parallel": args.parallel });
     client.post(&["projections", name, "rebuild"]).json(request).send().await?;
-    let result = until_interrupted(built(client, screen, name, "Rebuilding"), || interrupted(name, args.cancel)).await;
+    let result =
+        until_interrupted(built(client, screen, name, "Rebuilding"), || interrupted(name, args.cancel)).await;
     if args.cancel && matches!(result, Err(CliError::Interrupted { .. })) {
         client.delete(&["projections", name, "rebuild"]).send().await?;
     }

@@ -167,6 +167,23 @@ mod tests {
     use serde_json::json;
 
     #[test]
+    fn a_paused_read_model_says_how_far_behind_it_is_and_where_the_way_back_leads() {
+        let listed: Vec<Projection> = serde_json::from_value(json!([
+            { "name": "memories", "generation": 3, "previous": 1, "position": 1_200, "lag": 40, "lag_seconds": 61.0,
+              "state": "paused", "events_per_second": 0.0, "tidy": true,
+              "rebuild": { "phase": "filling", "position": 310, "target": 1_240, "eta_seconds": 3.0 } },
+            { "name": "search", "generation": 1, "position": 1_240, "lag": 0, "lag_seconds": 0.0, "state": "live",
+              "tidy": true },
+        ]))
+        .expect("read models");
+        let shown = projections(&Screen::fixed(100, DateTime::UNIX_EPOCH), &listed);
+        let lines: Vec<&str> = shown.lines().map(str::trim_end).collect();
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(words(lines[1]), "memories 3 (back: 1) 1,200 40 (1m 1s) 0 paused 25 %, 3.0s left");
+        assert_eq!(words(lines[2]), "search 1 1,240 0 0 live");
+    }
+
+    #[test]
     fn an_import_says_what_it_did_and_what_needs_a_look() {
         let report: ImportReport = serde_json::from_value(json!({
             "state": "done", "files": 3, "created": 2, "unchanged": 1, "suggested": 1, "elapsed_ms": 1_500,
