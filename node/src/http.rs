@@ -13,6 +13,7 @@ pub mod imports;
 pub mod log;
 pub mod memories;
 pub mod past;
+pub mod projections;
 pub mod reads;
 pub mod search;
 pub mod suggestions;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cairn_event_store::{SharedStore, SqliteStore};
-use cairn_projector::{Projection, Projector, SqliteProjection};
+use cairn_projector::{Projection, Projector, Rebuild, SqliteProjection};
 use cairn_read_model::{Memories, Timeline};
 use uuid::Uuid;
 
@@ -45,7 +45,7 @@ async fn main() {
     projector.wait_for(&projection, log.head(), Duration::from_secs(3_600)).await.expect("is built");
     report("first build", &log, began);
     let began = Instant::now();
-    let rebuild = projector.rebuild(&projection, true).await.expect("begins");
+    let rebuild = projector.rebuild(&projection, Rebuild::from_scratch()).await.expect("begins");
     rebuild.finished().await.expect("finishes");
     report("rebuild beside the serving one", &log, began);
     let began = Instant::now();

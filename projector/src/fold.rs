@@ -5,6 +5,7 @@
 //! at once.
 
 mod entry;
+mod partitions;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use cairn_read_model::change::{Batch, MemoryChange, PrincipalChange, Touched};
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
 use lru::LruCache;
+pub use partitions::PartitionedFold;
 
 /// What the name of every principal's stream starts with.
 pub const PRINCIPAL_STREAM_PREFIX: &str = "principal-";
@@ -149,8 +151,13 @@ impl Fold {
     /// # Errors
     /// See [`FoldError`]. After a transient one the same events may be folded again.
     pub async fn batch(&mut self, events: &[RecordedEvent]) -> Result<Batch, FoldError> {
-        // All reading comes before all folding, so that a failed read leaves nothing half folded.
-        self.load_missing(events).await?;
+        let events: Vec<&RecordedEvent> = events.iter().collect();
+        self.prepare(&events).await?;
+        self.fold(&events)
+    }
+
+    /// Folds events for which everything was prepared. Only what stays fails here.
+    fn fold(&mut self, events: &[&RecordedEvent]) -> Result<Batch, FoldError> {
         let mut batch = Batch { events: events.len(), ..Batch::default() };
         let mut pending: Vec<Pending> = Vec::new();
         let mut places: HashMap<MemoryId, usize> = HashMap::new();
@@ -238,8 +245,9 @@ impl Fold {
         })
     }
 
-    /// Folds the earlier events of memories that are not in the cache, several streams at once.
-    async fn load_missing(&mut self, events: &[RecordedEvent]) -> Result<(), FoldError> {
+    /// Folds the earlier events of memories that are not in the cache, several streams at once. All reading comes before
+    /// all folding, so that a failed read leaves nothing half folded.
+    async fn prepare(&mut self, events: &[&RecordedEvent]) -> Result<(), FoldError> {
         let mut missing: HashMap<MemoryId, u64> = HashMap::new();
         for event in events.iter().filter(|event| event.revision.0 > 0) {
             // Streams that are nobody's are told of when their event is folded.

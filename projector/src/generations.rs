@@ -11,16 +11,18 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::orders::Orders;
 pub use folder::FolderGenerations;
 pub(crate) use folder::replace;
 pub use postgres::PostgresGenerations;
+pub(crate) use postgres::transaction;
 
 /// Which generation serves, and which one served before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Serving {
     /// The serving one's number, from 1.
     pub generation: u64,
-    /// The one before it, kept until the next build.
+    /// The one before it, kept as the way back until it is told to go, something is erased, or another swap.
     pub previous: Option<u64>,
     /// The position of the last erasure that was met while a build was under way: a build that has not got there holds
     /// what was erased.
@@ -86,6 +88,29 @@ pub trait Generations: Send + Sync {
     /// When it cannot be deleted.
     fn discard(&self, scratch: &Place) -> io::Result<()>;
 
+    /// What was left of each [`scratch`](Self::scratch) when a process was killed. Asked by whoever alone may make one.
+    ///
+    /// # Errors
+    /// When the register cannot be read.
+    fn scraps(&self) -> io::Result<Vec<Place>>;
+
+    /// Where orders from other processes are, if there may be others.
+    fn orders(&self) -> Option<Orders> {
+        None
+    }
+
+    /// Whether the projection is paused.
+    ///
+    /// # Errors
+    /// When the register cannot be read.
+    fn is_paused(&self) -> io::Result<bool>;
+
+    /// Pauses the projection, durably, or lets it go on. Doing it again does nothing.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn set_paused(&self, paused: bool) -> io::Result<()>;
+
     /// Lets a generation serve from now on.
     ///
     /// # Errors
@@ -93,6 +118,18 @@ pub trait Generations: Send + Sync {
     fn serve(&self, generation: u64) -> io::Result<()> {
         let previous = self.serving()?.map(|serving| serving.generation).filter(|earlier| *earlier != generation);
         self.choose(Serving { generation, previous, erased: 0 })
+    }
+
+    /// Notes that the generation before the serving one is gone. It is deleted first: were it the other way round, a kill
+    /// in between would leave something that looks like a build to go on with.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn drop_previous(&self) -> io::Result<()> {
+        match self.serving()? {
+            Some(serving) => self.choose(Serving { previous: None, ..serving }),
+            None => Ok(()),
+        }
     }
 
     /// Notes, durably, that something is erased at a position while a build is under way.

@@ -10,9 +10,11 @@
 pub mod fold;
 pub mod generations;
 pub mod lease;
+pub mod orders;
 pub mod postgres;
 pub mod projection;
 mod projector;
+pub mod rebuild;
 mod run;
 pub mod search;
 mod slot;
@@ -22,9 +24,11 @@ mod turns;
 
 pub use generations::Place;
 pub use lease::Leases;
+pub use orders::Order;
 pub use postgres::PostgresProjection;
 pub use projection::{Generation, Projection, ProjectionError};
 pub use projector::{Projector, ProjectorError, RebuildHandle, StartError, Verification, WaitError};
+pub use rebuild::{MAX_WORKERS, Rebuild, Workers};
 pub use search::{SearchProjection, SearchReader};
 pub use sqlite::SqliteProjection;
 pub use status::{Phase, Progress, ProjectionStatus, State};

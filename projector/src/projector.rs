@@ -11,7 +11,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::fold::FoldError;
+use crate::orders::Order;
 use crate::projection::{Projection, ProjectionError};
+use crate::rebuild::Rebuild;
 use crate::run::Run;
 use crate::slot::Slot;
 use crate::status::{Phase, Progress, ProjectionStatus};
@@ -91,14 +93,42 @@ pub enum ProjectorError {
         /// The projection.
         projection: &'static str,
     },
+    /// The projection is paused.
+    #[error("projection `{projection}` is paused; resume it first")]
+    Paused {
+        /// The projection.
+        projection: &'static str,
+    },
+    /// No generation before the serving one is kept.
+    #[error("no generation of projection `{projection}` before the one that serves is kept")]
+    NoPrevious {
+        /// The projection.
+        projection: &'static str,
+    },
+    /// The one that is kept cannot serve this program.
+    #[error("the generation of projection `{projection}` before the one that serves is of no use; drop it")]
+    UselessPrevious {
+        /// The projection.
+        projection: &'static str,
+        /// Why.
+        source: ProjectionError,
+    },
     /// Another process runs the projection.
     #[error(
-        "another process runs projection `{projection}`; ask that one, such as a cairn-projector, or stop it and this one \
-         takes over"
+        "another process runs projection `{projection}` and has to be asked itself, or does not answer; ask the \
+         cairn-projector, or stop it and this one takes over"
     )]
     Elsewhere {
         /// The projection.
         projection: &'static str,
+    },
+    /// The process that runs the projection could not do it.
+    #[error("the process that runs projection `{projection}` could not do it: {reason}")]
+    Refused {
+        /// The projection.
+        projection: &'static str,
+        /// Why not.
+        reason: String,
     },
     /// The build ended without serving.
     #[error("the rebuild of projection `{projection}` ended early: {reason}")]
@@ -149,6 +179,16 @@ pub enum WaitError {
     /// It took too long.
     #[error("projection `{projection}` is at position {reached}, not yet at {wanted}; try again soon")]
     Timeout {
+        /// The projection.
+        projection: &'static str,
+        /// The position waited for.
+        wanted: u64,
+        /// The position reached.
+        reached: u64,
+    },
+    /// The projection is paused and gets no further until it is resumed.
+    #[error("projection `{projection}` is paused at position {reached}; resume it to see position {wanted}")]
+    Paused {
         /// The projection.
         projection: &'static str,
         /// The position waited for.
@@ -235,8 +275,8 @@ impl Projector {
     }
 
     /// How every projection fares.
-    pub fn status(&self) -> Vec<ProjectionStatus> {
-        self.inner.slots.iter().map(|slot| slot.status()).collect()
+    pub async fn status(&self) -> Vec<ProjectionStatus> {
+        futures::future::join_all(self.inner.slots.iter().map(|slot| slot.status())).await
     }
 
     /// The position that queries of a projection see; `None` when there is no such projection.
@@ -244,7 +284,8 @@ impl Projector {
         self.inner.slots.iter().find(|slot| slot.projection.name() == name).map(|slot| Position(slot.shown()))
     }
 
-    /// Waits until queries of a projection see a position: so readers see what they wrote.
+    /// Waits until queries of a projection see a position: so readers see what they wrote. Ends at once where it would
+    /// wait in vain: the projection has failed, or is paused.
     ///
     /// # Errors
     /// See [`WaitError`].
@@ -252,10 +293,13 @@ impl Projector {
         let slot = self.slot(name).map_err(|_| WaitError::Unknown { name: name.to_owned() })?;
         let projection = slot.projection.name();
         let mut shown = slot.watch();
-        let over = shown.wait_for(|shown| shown.position >= position.0 || shown.failed.is_some());
+        let over = shown.wait_for(|shown| shown.position >= position.0 || shown.failed.is_some() || shown.paused);
         let outcome = tokio::time::timeout(timeout, over).await.map(|over| over.map(|shown| shown.clone()));
         match outcome {
             Ok(Ok(shown)) if shown.position >= position.0 => Ok(()),
+            Ok(Ok(shown)) if shown.failed.is_none() => {
+                Err(WaitError::Paused { projection, wanted: position.0, reached: shown.position })
+            }
             Ok(Ok(shown)) => Err(WaitError::Failed {
                 projection,
                 reached: shown.position,
@@ -282,14 +326,14 @@ impl Projector {
     }
 
     /// Builds a new generation of a projection beside the serving one and puts it in its place when it has caught up.
-    /// A build that was cancelled or killed is gone on with, unless `from_scratch`.
+    /// A build that was cancelled or killed is gone on with, unless that is not wanted.
     ///
     /// # Errors
     /// See [`ProjectorError`].
-    pub async fn rebuild(&self, name: &str, from_scratch: bool) -> Result<RebuildHandle, ProjectorError> {
+    pub async fn rebuild(&self, name: &str, rebuild: Rebuild) -> Result<RebuildHandle, ProjectorError> {
         let slot = Arc::clone(self.slot(name)?);
         let projection = slot.projection.name();
-        let run = blocking(move || slot.build(from_scratch)).await.unwrap_or(Err(ProjectorError::ShuttingDown))?;
+        let run = blocking(move || slot.rebuild(rebuild)).await.unwrap_or(Err(ProjectorError::ShuttingDown))?;
         Ok(RebuildHandle { projection, run })
     }
 
@@ -300,6 +344,57 @@ impl Projector {
     pub async fn cancel_rebuild(&self, name: &str) -> Result<(), ProjectorError> {
         let slot = Arc::clone(self.slot(name)?);
         blocking(move || slot.cancel_build()).await.unwrap_or(Err(ProjectorError::ShuttingDown))
+    }
+
+    /// Lets the generation before the serving one serve again, once it has what came in since.
+    ///
+    /// # Errors
+    /// See [`ProjectorError`].
+    pub async fn back(&self, name: &str) -> Result<RebuildHandle, ProjectorError> {
+        let slot = Arc::clone(self.slot(name)?);
+        let projection = slot.projection.name();
+        let run = blocking(move || slot.back()).await.unwrap_or(Err(ProjectorError::ShuttingDown))?;
+        Ok(RebuildHandle { projection, run })
+    }
+
+    /// Deletes the generation before the serving one: there is no way back to it then.
+    ///
+    /// # Errors
+    /// See [`ProjectorError`].
+    pub async fn drop_previous(&self, name: &str) -> Result<(), ProjectorError> {
+        let slot = Arc::clone(self.slot(name)?);
+        blocking(move || slot.drop_previous()).await.unwrap_or(Err(ProjectorError::ShuttingDown))
+    }
+
+    /// Has something done by the process that runs the projection, be it this one or another. Returns when it has begun.
+    ///
+    /// # Errors
+    /// See [`ProjectorError`].
+    pub async fn order(&self, name: &str, order: Order) -> Result<(), ProjectorError> {
+        let slot = Arc::clone(self.slot(name)?);
+        blocking(move || slot.order(order)).await.unwrap_or(Err(ProjectorError::ShuttingDown))
+    }
+
+    /// Pauses a projection in whatever process: from now on nothing is folded for it, also after a restart. Queries are
+    /// answered from what there is.
+    ///
+    /// # Errors
+    /// See [`ProjectorError`].
+    pub async fn pause(&self, name: &str) -> Result<(), ProjectorError> {
+        self.set_paused(name, true).await
+    }
+
+    /// Lets a paused projection go on from where it stands.
+    ///
+    /// # Errors
+    /// See [`ProjectorError`].
+    pub async fn resume(&self, name: &str) -> Result<(), ProjectorError> {
+        self.set_paused(name, false).await
+    }
+
+    async fn set_paused(&self, name: &str, paused: bool) -> Result<(), ProjectorError> {
+        let slot = Arc::clone(self.slot(name)?);
+        blocking(move || slot.set_paused(paused)).await.unwrap_or(Err(ProjectorError::ShuttingDown))
     }
 
     /// The digest of what a projection serves, and the position it is of.

@@ -13,14 +13,15 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use cairn_event_store::subscription::subscribe;
-use cairn_event_store::{Filter, MAX_PAGE_EVENTS, Position, SharedStore};
+use cairn_event_store::{Filter, MAX_PAGE_EVENTS, Position};
 use cairn_search::background::give_way;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::fold::{BUILDING_CACHE_BYTES, Fold, SERVING_CACHE_BYTES};
-use crate::projection::{Digester, Generation, Projection};
+use crate::fold::{BUILDING_CACHE_BYTES, PartitionedFold, SERVING_CACHE_BYTES};
+use crate::projection::{Digester, Generation};
+use crate::rebuild::{Rebuild, Workers};
 use crate::slot::Slot;
 use crate::status::{Phase, Progress};
 use feeder::Feeder;
@@ -51,7 +52,18 @@ pub(crate) enum Purpose {
     /// It keeps the serving generation up with the log.
     Serve,
     /// It fills a generation, makes it serve, and keeps it up from then on.
-    Build,
+    Build {
+        /// Whether it is compared with a fold of its own before it serves.
+        verify: bool,
+        /// How many workers fold.
+        workers: Workers,
+    },
+}
+
+impl Purpose {
+    pub(crate) fn build(rebuild: &Rebuild) -> Self {
+        Self::Build { verify: rebuild.verify, workers: rebuild.workers }
+    }
 }
 
 impl Run {
@@ -66,12 +78,13 @@ impl Run {
         let checkpoint = generation.checkpoint();
         let (progress, watched) = watch::channel(Progress {
             generation: number,
-            phase: if purpose == Purpose::Build { Phase::Filling } else { Phase::CatchingUp },
+            phase: if purpose == Purpose::Serve { Phase::CatchingUp } else { Phase::Filling },
             position: checkpoint,
             target: slot.head().max(checkpoint),
             events_per_second: 0.0,
             eta_seconds: None,
             tidy: false,
+            swap_seconds: None,
             problem: None,
         });
         let run = Arc::new(Self {
@@ -87,7 +100,8 @@ impl Run {
             subscription: subscribe(Arc::clone(&slot.store), Position(checkpoint), Filter::default()),
             complete: checkpoint >= slot.head(),
             pace: slot.projection.pace(),
-            fold: fold(&slot.store, slot.projection.as_ref(), purpose),
+            fold: fold(slot, purpose),
+            going: slot.watch(),
             sender,
             cancel: cancel.clone(),
         };
@@ -120,9 +134,12 @@ impl Run {
 }
 
 /// The fold that a run begins with.
-fn fold(store: &SharedStore, projection: &dyn Projection, purpose: Purpose) -> Fold {
-    let budget = if purpose == Purpose::Build { BUILDING_CACHE_BYTES } else { SERVING_CACHE_BYTES };
-    Fold::new(Arc::clone(store), budget, projection.entries())
+fn fold(slot: &Slot, purpose: Purpose) -> PartitionedFold {
+    let (budget, workers) = match purpose {
+        Purpose::Serve => (SERVING_CACHE_BYTES, Workers::ONE),
+        Purpose::Build { workers, .. } => (BUILDING_CACHE_BYTES, workers),
+    };
+    PartitionedFold::new(&slot.store, budget, slot.projection.entries(), workers, slot.handle.clone())
 }
 
 fn spawn(name: String, urgent: bool, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {

@@ -1,22 +1,29 @@
 //! One projection of a projector: its generations, the run that serves and the run that builds.
 
+mod back;
+mod check;
+mod erasure;
+mod orders;
+mod report;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cairn_event_store::{Direction, Filter, Position, SharedStore};
+use cairn_event_store::SharedStore;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::fold::{BUILDING_CACHE_BYTES, Fold};
-use crate::generations::{Generations, Place};
+use crate::generations::Generations;
 use crate::lease::Leases;
+use crate::orders::Told;
 use crate::projection::{Generation, Projection};
-use crate::projector::{ProjectorError, StartError, Verification};
-use crate::run::{PAGE_EVENTS, Purpose, RETRY_PAUSE, Run, pause};
-use crate::status::{Phase, Progress, ProjectionStatus, State};
+use crate::projector::{ProjectorError, StartError};
+use crate::rebuild::Rebuild;
+use crate::run::{Purpose, RETRY_PAUSE, Run, pause};
 use crate::turns::{Turns, take};
+pub(crate) use back::Replaced;
 
 pub(crate) struct Slot {
     pub(crate) projection: Arc<dyn Projection>,
@@ -30,8 +37,14 @@ pub(crate) struct Slot {
     runs: Mutex<Runs>,
     /// Set while another process runs the projection: the generation that serves, as far as it is known.
     elsewhere: Mutex<Option<Option<u64>>>,
+    /// The generation that served before, as long as it is kept.
+    kept: Mutex<Option<u64>>,
+    /// What the process that runs the projection told the others last.
+    told: Mutex<Told>,
     /// Held while a build is begun or cancelled, which takes a while.
     changing: Mutex<()>,
+    /// Held while the generation before is opened to serve again, or deleted because something is erased.
+    returning: Mutex<()>,
 }
 
 /// What queries see.
@@ -41,12 +54,16 @@ pub(crate) struct Shown {
     pub(crate) position: u64,
     /// Why it will get no further, if so.
     pub(crate) failed: Option<Arc<str>>,
+    /// Whether it gets no further until it is resumed.
+    pub(crate) paused: bool,
 }
 
 #[derive(Default)]
 struct Runs {
     serving: Option<Arc<Run>>,
     building: Option<Arc<Run>>,
+    /// Whether the run that serves has taken the place of another one but is not in the register yet.
+    swapping: bool,
 }
 
 impl Slot {
@@ -73,7 +90,10 @@ impl Slot {
             erased: AtomicU64::new(0),
             runs: Mutex::default(),
             elsewhere: Mutex::default(),
+            kept: Mutex::default(),
+            told: Mutex::default(),
             changing: Mutex::default(),
+            returning: Mutex::default(),
         });
         match turns {
             Turns::Shared(leases) if slot.projection.is_shared() => slot.take_turns(Some(leases.clone())),
@@ -86,15 +106,21 @@ impl Slot {
     fn take_turns(self: &Arc<Self>, leases: Option<Leases>) {
         *self.elsewhere() = Some(None);
         self.look();
+        self.listen();
         self.handle.spawn(take(Arc::clone(self), leases));
     }
 
     /// Sets the runs going. Blocks.
     pub(crate) fn run(self: &Arc<Self>) -> Result<(), StartError> {
         *self.elsewhere() = None;
+        let projection = self.projection.name();
+        let failed = |source| StartError::Build { projection, source: Box::new(source) };
+        self.heed().map_err(failed)?;
+        if let Err(error) = self.clear_scraps() {
+            tracing::warn!(projection, %error, "what a verification left could not be deleted");
+        }
         if !self.resume_serving()? {
-            let projection = self.projection.name();
-            self.build(false).map_err(|source| StartError::Build { projection, source: Box::new(source) })?;
+            self.build(Rebuild::default()).map_err(failed)?;
         }
         Ok(())
     }
@@ -110,6 +136,7 @@ impl Slot {
         let projection = self.projection.name();
         match self.generations.serving() {
             Ok(serving) => {
+                *self.kept() = serving.and_then(|serving| serving.previous);
                 if let Some(known) = self.elsewhere().as_mut() {
                     *known = serving.map(|serving| serving.generation);
                 }
@@ -142,10 +169,12 @@ impl Slot {
         let folder = |source| StartError::Folder { projection, source };
         let failed = |source| StartError::Open { projection, source };
         let Some(serving) = self.generations.serving().map_err(folder)? else { return Ok(false) };
-        if serving.erased > 0
-            && let Some(number) = self.generations.unfinished().map_err(folder)?
-        {
-            self.forget(number);
+        let numbers = self.generations.numbers().map_err(folder)?;
+        *self.kept() = serving.previous.filter(|previous| numbers.contains(previous));
+        if serving.erased > 0 {
+            // Whatever was being brought up when that was noted: a build, or the generation before.
+            let unfinished = self.generations.unfinished().map_err(folder)?;
+            serving.previous.into_iter().chain(unfinished).for_each(|number| self.forget(number));
         }
         let mut generation = match self.projection.open(&self.generations.place(serving.generation)) {
             Ok(generation) => generation,
@@ -167,25 +196,55 @@ impl Slot {
         Ok(true)
     }
 
-    /// Builds another generation, going on with one that was not finished unless that is not wanted. Blocks.
-    pub(crate) fn build(self: &Arc<Self>, from_scratch: bool) -> Result<Arc<Run>, ProjectorError> {
+    /// Builds another generation because somebody asks for it. Blocks.
+    pub(crate) fn rebuild(self: &Arc<Self>, rebuild: Rebuild) -> Result<Arc<Run>, ProjectorError> {
         self.check_here()?;
+        self.check_going()?;
+        self.build(rebuild)
+    }
+
+    /// Builds another generation, going on with one that was not finished unless that is not wanted. Blocks.
+    fn build(self: &Arc<Self>, rebuild: Rebuild) -> Result<Arc<Run>, ProjectorError> {
         let projection = self.projection.name();
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let earlier = self.runs().building.clone();
-        if let Some(earlier) = earlier {
-            if !earlier.progress.borrow().phase.is_over() {
-                return Err(ProjectorError::AlreadyRebuilding { projection });
-            }
-            earlier.stop();
-        }
+        self.end_earlier_build()?;
         let folder = |source| ProjectorError::Folder { projection, source };
-        let unfinished = self.generations.unfinished().map_err(folder)?.filter(|_| !from_scratch);
+        let unfinished = self.generations.unfinished().map_err(folder)?.filter(|_| !rebuild.from_scratch);
         let (number, generation) = match unfinished.map(|number| (number, self.resume(number))) {
             Some((number, Some(generation))) => (number, generation),
             _ => self.begin()?,
         };
-        let run = Run::start(self, number, generation, Purpose::Build).map_err(folder)?;
+        self.start_build(number, generation, Purpose::build(&rebuild))
+    }
+
+    /// Puts away the build before, which must have ended.
+    fn end_earlier_build(&self) -> Result<(), ProjectorError> {
+        self.check_settled()?;
+        let earlier = self.runs().building.clone();
+        if let Some(earlier) = earlier {
+            earlier.stop();
+        }
+        Ok(())
+    }
+
+    /// Refuses what would come between a build, or a swap, and its end.
+    fn check_settled(&self) -> Result<(), ProjectorError> {
+        let runs = self.runs();
+        let builds = runs.building.as_ref().is_some_and(|run| !run.progress.borrow().phase.is_over());
+        match builds || runs.swapping {
+            true => Err(ProjectorError::AlreadyRebuilding { projection: self.projection.name() }),
+            false => Ok(()),
+        }
+    }
+
+    fn start_build(
+        self: &Arc<Self>,
+        number: u64,
+        generation: Box<dyn Generation>,
+        purpose: Purpose,
+    ) -> Result<Arc<Run>, ProjectorError> {
+        let folder = |source| ProjectorError::Folder { projection: self.projection.name(), source };
+        let run = Run::start(self, number, generation, purpose).map_err(folder)?;
         let mut runs = self.runs();
         // It may have been so quick that it serves already.
         if !runs.serving.as_ref().is_some_and(|serving| Arc::ptr_eq(serving, &run)) {
@@ -211,7 +270,10 @@ impl Slot {
         let projection = self.projection.name();
         let folder = |source| ProjectorError::Folder { projection, source };
         let number = self.generations.begin().map_err(folder)?;
-        for surplus in self.generations.surplus(&[number]).map_err(folder)? {
+        // Where nothing serves, the generation before is of as little use as the one that should.
+        let way_back = if self.runs().serving.is_some() { *self.kept() } else { None };
+        let kept: Vec<u64> = way_back.into_iter().chain([number]).collect();
+        for surplus in self.generations.surplus(&kept).map_err(folder)? {
             self.forget(surplus);
         }
         let generation = self
@@ -274,8 +336,8 @@ impl Slot {
                 self.show(reached);
             }
             // It may have been so quick that it serves already.
-            Purpose::Build if is_wanted(&runs.building) => runs.building = Some(run),
-            Purpose::Build => {}
+            Purpose::Build { .. } if is_wanted(&runs.building) => runs.building = Some(run),
+            Purpose::Build { .. } => {}
         }
         Ok(())
     }
@@ -299,85 +361,9 @@ impl Slot {
         Ok(())
     }
 
-    /// Deletes the generations that nobody keeps up: they hold what the log is about to tell was erased.
-    pub(crate) fn forget_erased(&self, run: &Arc<Run>, position: u64) {
-        self.erased.fetch_max(position, Ordering::AcqRel);
-        let kept: Vec<u64> = {
-            let runs = self.runs();
-            let live = |run: &&Arc<Run>| !run.progress.borrow().phase.is_over();
-            let others = runs.serving.iter().chain(runs.building.iter().filter(live));
-            others.map(|run| run.generation).chain([run.generation]).collect()
-        };
-        self.forget_older(&kept);
-        if kept.iter().any(|number| *number > run.generation)
-            && let Err(error) = self.generations.note_erasure(position)
-        {
-            tracing::warn!(projection = self.projection.name(), %error, "an erasure could not be noted");
-        }
-        // A build that is just begun meets the erasure itself; one that is just cancelled is looked at there.
-        if let Ok(_changing) = self.changing.try_lock()
-            && let Ok(Some(number)) = self.generations.unfinished()
-            && !kept.contains(&number)
-        {
-            self.forget(number);
-        }
-    }
-
-    /// After a build has ended without serving: what it holds of something erased goes with it.
-    pub(crate) fn given_up(&self, run: &Arc<Run>, position: u64) {
-        if position < self.erased.load(Ordering::Acquire) {
-            self.forget(run.generation);
-        }
-    }
-
-    fn forget(&self, number: u64) {
-        let projection = self.projection.name();
-        if let Err(error) = self.projection.delete(&self.generations.place(number)) {
-            // It stays in the register, so that it is tried again.
-            tracing::warn!(projection, number, %error, "a generation could not be deleted");
-            return;
-        }
-        if let Err(error) = self.generations.delete(number) {
-            tracing::warn!(projection, number, %error, "a generation could not be deleted");
-        }
-    }
-
-    /// Puts a build in the place of the run that serves, which is stopped. Says whether it may: a build that was to
-    /// end must not.
-    pub(crate) fn promote(&self, run: &Arc<Run>) -> bool {
-        let old = {
-            let mut runs = self.runs();
-            if run.cancel.is_cancelled() {
-                return false;
-            }
-            runs.building = None;
-            runs.serving.replace(Arc::clone(run))
-        };
-        // Outside of the lock: the old run may take a moment to end, and asking for the status must not wait for it.
-        if let Some(old) = old {
-            old.stop();
-        }
-        true
-    }
-
-    /// After a switch only the generation before is kept.
-    pub(crate) fn tidy(&self) {
-        let kept = self.generations.serving().ok().flatten().and_then(|serving| serving.previous);
-        self.forget_older(kept.as_slice());
-    }
-
-    fn forget_older(&self, kept: &[u64]) {
-        match self.generations.older(kept) {
-            Ok(older) => older.into_iter().for_each(|number| self.forget(number)),
-            Err(error) => {
-                tracing::warn!(projection = self.projection.name(), %error, "old generations could not be looked for");
-            }
-        }
-    }
-
     /// Tells waiting readers how far queries see now.
     pub(crate) fn show(&self, position: u64) {
-        self.shown.send_modify(|shown| *shown = Shown { position, failed: None });
+        self.shown.send_modify(|shown| *shown = Shown { position, failed: None, paused: shown.paused });
     }
 
     /// Tells waiting readers that queries will see no more, where the run is the one that serves or none does.
@@ -399,83 +385,6 @@ impl Slot {
     /// The log's last position.
     pub(crate) fn head(&self) -> u64 {
         self.store.head().borrow().0
-    }
-
-    pub(crate) fn status(&self) -> ProjectionStatus {
-        let (serving, building) = {
-            let runs = self.runs();
-            (runs.serving.clone(), runs.building.clone())
-        };
-        let progress = |run: &Arc<Run>| run.progress.borrow().clone();
-        let (serving, rebuild) = (serving.as_ref().map(progress), building.as_ref().map(progress));
-        let shown = self.shown.borrow().clone();
-        let head = self.head().max(shown.position);
-        let elsewhere = *self.elsewhere();
-        let problem = serving.as_ref().or(rebuild.as_ref()).and_then(|progress| progress.problem.clone());
-        ProjectionStatus {
-            name: self.projection.name(),
-            version: self.projection.version(),
-            generation: elsewhere.unwrap_or_else(|| serving.as_ref().map(|progress| progress.generation)),
-            position: shown.position,
-            head,
-            lag: head - shown.position,
-            events_per_second: serving.as_ref().or(rebuild.as_ref()).map_or(0.0, |run| run.events_per_second),
-            state: if elsewhere.is_some() { State::Standby } else { state(serving.as_ref(), rebuild.as_ref()) },
-            tidy: serving.as_ref().is_some_and(|progress| progress.tidy),
-            problem: shown.failed.map(|reason| reason.to_string()).or(problem),
-            rebuild,
-        }
-    }
-
-    /// The digest of the serving generation, and the position it is of. Blocks.
-    pub(crate) fn digest(&self) -> Result<(u64, String), ProjectorError> {
-        self.check_here()?;
-        let projection = self.projection.name();
-        let serving = self.runs().serving.clone();
-        let run = serving.ok_or(ProjectorError::NotServing { projection })?;
-        (run.digester)().map_err(|source| ProjectorError::Open { projection, source })
-    }
-
-    /// Compares the serving generation with a fresh fold of the same events. Blocks.
-    pub(crate) fn verify(&self) -> Result<Verification, ProjectorError> {
-        let projection = self.projection.name();
-        let folder = |source| ProjectorError::Folder { projection, source };
-        let scratch = self.generations.scratch().map_err(folder)?;
-        let verified = self.verify_in(&scratch);
-        let gone = self.projection.delete(&scratch).map_err(|source| ProjectorError::Open { projection, source });
-        gone.and_then(|()| self.generations.discard(&scratch).map_err(folder)).unwrap_or_else(|error| {
-            tracing::warn!(projection, %error, "what a verification made could not be deleted");
-        });
-        verified
-    }
-
-    fn verify_in(&self, scratch: &Place) -> Result<Verification, ProjectorError> {
-        let projection = self.projection.name();
-        let failed = |source| ProjectorError::Open { projection, source };
-        let (position, serving) = self.digest()?;
-        let mut generation = self.projection.begin(scratch).map_err(failed)?;
-        let mut fold = Fold::new(Arc::clone(&self.store), BUILDING_CACHE_BYTES, self.projection.entries());
-        let mut next = 1;
-        while next <= position {
-            if self.cancel.is_cancelled() {
-                return Err(ProjectorError::ShuttingDown);
-            }
-            let limit = PAGE_EVENTS.min(usize::try_from(position - next + 1).unwrap_or(PAGE_EVENTS));
-            let batch = self.handle.block_on(async {
-                let filter = Filter::default();
-                let page = self.store.read_all(Position(next), Direction::Forwards, &filter, limit).await?;
-                let upto: Vec<_> = page.events.into_iter().filter(|event| event.position.0 <= position).collect();
-                fold.batch(&upto).await
-            });
-            let batch = batch.map_err(|source| ProjectorError::Fold { projection, source })?;
-            if batch.events == 0 {
-                break;
-            }
-            next = batch.position + 1;
-            generation.apply(&batch).map_err(failed)?;
-        }
-        let (_, fresh) = (generation.digester())().map_err(failed)?;
-        Ok(Verification { projection, position, matches: serving == fresh, serving, fresh })
     }
 
     /// Ends both runs, each after the batch it is writing. Blocks.
@@ -501,17 +410,5 @@ impl Slot {
     /// A poisoned lock is taken all the same: runs are only put in or taken out under it.
     fn runs(&self) -> MutexGuard<'_, Runs> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn state(serving: Option<&Progress>, rebuild: Option<&Progress>) -> State {
-    if rebuild.is_some_and(|progress| !progress.phase.is_over()) {
-        return State::Rebuilding;
-    }
-    match serving.or(rebuild).map(|progress| progress.phase) {
-        Some(Phase::Live) => State::Live,
-        Some(Phase::Filling | Phase::Indexing | Phase::CatchingUp) => State::CatchingUp,
-        Some(Phase::Failed) => State::Failed,
-        Some(Phase::Stopped) | None => State::Stopped,
     }
 }

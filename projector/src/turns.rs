@@ -1,7 +1,7 @@
 //! Projections that several processes share: one of them runs each, the others know how far it is and stand by.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::lease::{Lease, Leases};
 use crate::run::RETRY_PAUSE;
@@ -11,6 +11,8 @@ use crate::slot::Slot;
 const LOOK_OFTEN: Duration = Duration::from_millis(15);
 /// How often it is looked at while it is not.
 const LOOK_SELDOM: Duration = Duration::from_secs(1);
+/// How often the process that runs a projection looks for pauses and orders, and the others hear how it fares.
+const ATTEND_EVERY: Duration = Duration::from_millis(500);
 
 /// Who runs the projections that several processes share.
 #[derive(Debug, Clone)]
@@ -52,7 +54,12 @@ async fn serve(slot: &Arc<Slot>, lease: Lease) {
     let running = Arc::clone(slot);
     let started = tokio::task::spawn_blocking(move || running.run()).await;
     match started {
-        Ok(Ok(())) => lease.lost().await,
+        Ok(Ok(())) => {
+            tokio::select! {
+                () = lease.lost() => {}
+                () = attend(slot) => {}
+            }
+        }
         Ok(Err(error)) => {
             tracing::warn!(projection, %error, "the projection cannot be run; trying again");
             tokio::time::sleep(RETRY_PAUSE).await;
@@ -65,15 +72,38 @@ async fn serve(slot: &Arc<Slot>, lease: Lease) {
     let _ = tokio::task::spawn_blocking(move || stopping.stand_by()).await;
 }
 
+/// Does what other processes order, until the runtime ends.
+async fn attend(slot: &Arc<Slot>) {
+    loop {
+        let attending = Arc::clone(slot);
+        if tokio::task::spawn_blocking(move || attending.attend()).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(ATTEND_EVERY).await;
+    }
+}
+
 /// Shows waiting readers how far the process that runs the projection is.
 async fn follow(slot: &Arc<Slot>) {
     let mut head = slot.store.head();
+    let mut listened = Instant::now();
     loop {
         let looking = Arc::clone(slot);
-        if tokio::task::spawn_blocking(move || looking.look()).await.is_err() {
+        let listens = listened.elapsed() >= ATTEND_EVERY;
+        let look = move || {
+            looking.look();
+            if listens {
+                looking.listen();
+            }
+        };
+        if tokio::task::spawn_blocking(look).await.is_err() {
             return;
         }
-        let pause = if slot.shown() < head.borrow_and_update().0 { LOOK_OFTEN } else { LOOK_SELDOM };
+        if listens {
+            listened = Instant::now();
+        }
+        let is_behind = slot.shown() < head.borrow_and_update().0 && !slot.is_paused();
+        let pause = if is_behind { LOOK_OFTEN } else { LOOK_SELDOM };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             changed = head.changed(), if pause == LOOK_SELDOM => {

@@ -218,6 +218,10 @@ async fn ids_that_do_not_exist_or_are_none() {
         (Method::DELETE, format!("/tokens/{NO_SUCH_ID}"), json!({})),
         (Method::POST, "/projections/nothing/rebuild".into(), json!({})),
         (Method::POST, "/projections/nothing/verify".into(), json!({})),
+        (Method::POST, "/projections/nothing/back".into(), json!({})),
+        (Method::DELETE, "/projections/nothing/previous".into(), json!({})),
+        (Method::POST, "/projections/nothing/pause".into(), json!({})),
+        (Method::POST, "/projections/nothing/resume".into(), json!({})),
     ];
     for (method, path, body) in writes {
         let answer = client.send(client.request(method.clone(), &path).json(&body)).await.expect("an answer");

@@ -397,7 +397,8 @@ fn the_program_takes_the_commands_of_the_manual() {
             if words.iter().any(|word| other.contains(word)) || words.len() == program + 1 {
                 continue;
             }
-            let more = words.get(program + 2).filter(|word| ["rebuild", "cancel", "verify"].contains(word));
+            let below = ["rebuild", "cancel", "verify", "back", "drop-previous", "pause", "resume"];
+            let more = words.get(program + 2).filter(|word| below.contains(word));
             commands
                 .insert(words[program + 1..=program + 1].iter().chain(more).map(|w| (*w).to_owned()).collect());
         }

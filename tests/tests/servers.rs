@@ -60,8 +60,7 @@ async fn one_of_several_processes_projects_and_another_takes_over() {
     let second = Projector::start(node.data(), database.url(), &[]).await;
     assert_eq!(listed(second.client(), "memories").await["state"], "standby");
     assert!(add(node.client(), "seen through a projector").await.is_some());
-    let answer = node.client().post("/projections/memories/rebuild", json!({})).await;
-    assert_eq!(answer.code(409), "PROJECTED_ELSEWHERE");
+    ordered_of_a_node(node.client(), first.client()).await;
     first.kill9().await;
     until_live(second.client()).await;
     let id = add(node.client(), "seen through the other").await.expect("commands go on");
@@ -73,6 +72,44 @@ async fn one_of_several_processes_projects_and_another_takes_over() {
     }
     projections::equal_a_fresh_fold(second.client()).await;
     second.stop().await;
+}
+
+/// What is asked of a node that projects nothing is done by the projector.
+async fn ordered_of_a_node(node: &Client, projector: &Client) {
+    let rebuild = json!({ "from_scratch": true, "verify": true, "parallel": 2 });
+    node.post("/projections/memories/rebuild", rebuild).await.data(202);
+    until(node, |memories| memories["generation"] == 2 && memories["rebuild"].is_null()).await;
+    until_live(projector).await;
+    node.post("/projections/memories/back", json!({})).await.data(202);
+    until(node, |memories| memories["generation"] == 1 && memories["previous"] == 2).await;
+
+    node.post("/projections/memories/pause", json!({})).await.ok();
+    until(projector, |memories| memories["state"] == "paused").await;
+    assert!(add(node, "not seen yet").await.is_some());
+    let head = node.get("/status").await.position();
+    for client in [node, projector] {
+        assert_eq!(listed(client, "memories").await["state"], "paused");
+    }
+    let waited = node.get(&format!("/memories?min_position={head}")).await;
+    assert_eq!(waited.code(503), "READ_MODEL_PAUSED");
+    assert_eq!(node.get("/memories").await.status, 200, "it answers from what it has");
+    let refused = node.post("/projections/memories/rebuild", json!({})).await;
+    assert_eq!(refused.code(409), "PROJECTION_PAUSED");
+    node.post("/projections/memories/resume", json!({})).await.ok();
+    until(node, |memories| memories["state"] != "paused" && memories["lag"] == 0).await;
+    assert_eq!(node.get(&format!("/memories?min_position={head}")).await.status, 200);
+}
+
+async fn until(client: &Client, wanted: impl Fn(&Value) -> bool) {
+    let began = Instant::now();
+    loop {
+        let memories = listed(client, "memories").await;
+        if wanted(&memories) {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "{memories:#}");
+        sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -70,6 +70,10 @@ fn writes(task: &str, garden: &str, suggestion: &str) -> Vec<(Method, &'static s
         (Method::POST, "/projections/{name}/rebuild", "/projections/memories/rebuild".into(), json!({})),
         (Method::DELETE, "/projections/{name}/rebuild", "/projections/memories/rebuild".into(), json!({})),
         (Method::POST, "/projections/{name}/verify", "/projections/memories/verify".into(), json!({})),
+        (Method::POST, "/projections/{name}/back", "/projections/memories/back".into(), json!({})),
+        (Method::DELETE, "/projections/{name}/previous", "/projections/memories/previous".into(), json!({})),
+        (Method::POST, "/projections/{name}/pause", "/projections/memories/pause".into(), json!({})),
+        (Method::POST, "/projections/{name}/resume", "/projections/memories/resume".into(), json!({})),
         (Method::POST, "/verify", "/verify".into(), json!({})),
         (Method::POST, "/memories", "/memories".into(), json!({ "title": "Water the garden", "truth": 1 })),
     ];

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use cairn_projector::Rebuild;
 
 use super::Plan;
 use super::client::{load, request};

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use cairn_projector::Rebuild;
 use cairn_read_model::memories::ListQuery;
 use futures::TryStreamExt;
 use futures::future::try_join_all;
@@ -54,7 +55,7 @@ pub async fn measure(plan: &Plan, node: &Served, size: usize, report: &mut Repor
 /// Rebuilds models side by side; events a second.
 async fn rebuild(node: &Served, names: &[&str]) -> Result<f64> {
     let (started, head) = (Instant::now(), node.brain.handler.store().head().borrow().0);
-    let handles = try_join_all(names.iter().map(|name| node.brain.projector.rebuild(name, true))).await?;
+    let handles = try_join_all(names.iter().map(|name| node.brain.projector.rebuild(name, Rebuild::from_scratch()))).await?;
     try_join_all(handles.iter().map(|handle| handle.finished())).await?;
     Ok(head as f64 / started.elapsed().as_secs_f64())
 }

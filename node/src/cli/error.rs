@@ -278,6 +278,9 @@ fn api_hint(failure: &ApiFailure) -> Option<&'static str> {
         "NO_SUCH_SUGGESTION" => Some("`cairn suggestions` lists what waits"),
         "IMPORT_RUNNING" => Some("wait until it is done, then try again"),
         "READ_MODEL_BEHIND" => Some("`cairn projections` shows how far behind it is; try again soon"),
+        "READ_MODEL_PAUSED" | "PROJECTION_PAUSED" => Some("`cairn projections resume NAME` lets it go on"),
+        "NO_PREVIOUS_GENERATION" => Some("`cairn projections rebuild NAME` builds another from the log"),
+        "PREVIOUS_GENERATION_USELESS" => Some("`cairn projections drop-previous NAME` deletes it"),
         "ERASED" => Some("nothing brings it back; `cairn history` still shows that it existed"),
         _ => None,
     }

@@ -336,7 +336,7 @@ pub struct Step {
 impl Projection {
     /// The build that goes on beside the serving one.
     pub fn building(&self) -> Option<&Rebuild> {
-        self.rebuild.as_ref().filter(|_| self.state == "rebuilding")
+        self.rebuild.as_ref().filter(|build| !matches!(build.phase.as_str(), "live" | "stopped" | "failed"))
     }
 }
 
@@ -417,16 +417,22 @@ pub struct Projection {
     /// Which build of it serves; none while the first one is made.
     #[serde(default)]
     pub generation: Option<u64>,
+    /// The build before it, where it is kept.
+    #[serde(default)]
+    pub previous: Option<u64>,
     /// How far it has read.
     #[serde(default)]
     pub position: u64,
     /// How many events it is behind.
     #[serde(default)]
     pub lag: u64,
+    /// How old the first event is that it lacks, in seconds.
+    #[serde(default)]
+    pub lag_seconds: Option<f64>,
     /// How fast it is.
     #[serde(default)]
     pub events_per_second: f64,
-    /// What it is doing: `live`, `catching_up`, `rebuilding`, `failed` or `stopped`.
+    /// What it is doing: `live`, `catching_up`, `rebuilding`, `paused`, `standby`, `failed` or `stopped`.
     #[serde(default)]
     pub state: String,
     /// Whether nothing waits for a quiet moment, such as what was erased and must leave the files.
@@ -443,7 +449,7 @@ pub struct Projection {
 /// A build of a read model.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Rebuild {
-    /// What it does now: `filling`, `indexing`, `catching_up`, `live`, `stopped` or `failed`.
+    /// What it does now: `filling`, `indexing`, `verifying`, `catching_up`, `live`, `stopped` or `failed`.
     #[serde(default)]
     pub phase: String,
     /// Why it does not get on.

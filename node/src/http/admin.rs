@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body as HttpBody;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -12,11 +12,11 @@ use cairn_command::CommandError;
 use cairn_domain::truth::Truth;
 use cairn_event_store::notary::{self, Checkpoint};
 use cairn_event_store::verify::Damage;
-use cairn_projector::{ProjectionStatus, ProjectorError, State as Health};
+use cairn_projector::{ProjectionStatus, State as Health};
 use cairn_read_model::memories::{Direction, ListQuery, MemoryFilter, Sort, Stats};
 use cairn_telemetry::brain;
 use futures::stream;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value as Json, json};
 use tokio::sync::{OwnedMutexGuard, mpsc};
 use utoipa_axum::router::OpenApiRouter;
@@ -24,9 +24,9 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::App;
-use super::envelope::{Page, Reply};
+use super::envelope::Reply;
 use super::error::ApiError;
-use super::extract::{Body, Caller};
+use super::extract::Caller;
 use crate::brain::projection::MEMORIES;
 use crate::kafka::{KafkaStatus, Watched};
 
@@ -60,9 +60,13 @@ struct Readiness {
 #[utoipa::path(get, path = "/health/ready", tag = "admin", security(()),
     responses((status = 200, description = "It is ready", body = Object), (status = 503, description = "Not yet", body = super::error::Failure)))]
 async fn ready(State(app): State<App>) -> Result<Reply<Json>, ApiError> {
-    let status = app.projector.status();
+    let status = app.projector.status().await;
     let is_late = |projection: &&ProjectionStatus| {
-        projection.state == Health::Failed || projection.generation.is_none() || projection.lag > READY_LAG
+        // One that was paused is as far on every node, and its readers have been told.
+        projection.state != Health::Paused
+            && (projection.state == Health::Failed
+                || projection.generation.is_none()
+                || projection.lag > READY_LAG)
     };
     let late: Vec<&str> = status.iter().filter(is_late).map(|projection| projection.name).collect();
     let projections: Vec<Readiness> = status
@@ -91,8 +95,13 @@ async fn metrics(State(app): State<App>) -> Response {
             brain::claims(truth.name(), stats.claims.get(&truth).copied().unwrap_or_default());
         }
     }
-    for projection in app.projector.status() {
+    for projection in app.projector.status().await {
         metrics::gauge!("cairn_projection_lag_events", "projection" => projection.name).set(projection.lag as f64);
+        if let Some(seconds) = projection.lag_seconds {
+            metrics::gauge!("cairn_projection_lag_seconds", "projection" => projection.name).set(seconds);
+        }
+        let paused = if projection.state == Health::Paused { 1.0 } else { 0.0 };
+        metrics::gauge!("cairn_projection_paused", "projection" => projection.name).set(paused);
     }
     metrics::gauge!("cairn_log_position").set(app.handler.store().head().borrow().0 as f64);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render()).into_response()
@@ -162,103 +171,10 @@ async fn status(State(app): State<App>, _: Caller) -> Result<Reply<Status>, ApiE
         uptime_seconds: app.started.elapsed().as_secs(),
         memory_bytes: cairn_telemetry::ProcessUsage::read().map(|usage| usage.resident_bytes),
         embedder: app.embedder.clone(),
-        projections: app.projector.status(),
+        projections: app.projector.status().await,
         kafka: app.kafka.get().map(Watched::status),
     };
     Ok(Reply::ok(status).at(position))
-}
-
-/// Lists the projections: position, lag, speed, and rebuilds that run.
-#[utoipa::path(get, path = "/projections", tag = "admin", responses((status = 200, description = "The projections", body = Object)))]
-async fn projections(State(app): State<App>, _: Caller) -> Reply<Page<ProjectionStatus>> {
-    Reply::ok(Page { items: app.projector.status(), next_cursor: None })
-}
-
-/// How to rebuild.
-#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-struct RebuildInput {
-    /// Start over instead of going on with an unfinished generation.
-    #[serde(default)]
-    from_scratch: bool,
-}
-
-impl From<ProjectorError> for ApiError {
-    fn from(error: ProjectorError) -> Self {
-        match &error {
-            ProjectorError::Unknown { .. } => {
-                Self::new(StatusCode::NOT_FOUND, "NO_SUCH_PROJECTION", error.to_string())
-            }
-            ProjectorError::AlreadyRebuilding { .. } => {
-                Self::new(StatusCode::CONFLICT, "REBUILD_RUNNING", error.to_string())
-            }
-            ProjectorError::Elsewhere { .. } => {
-                Self::new(StatusCode::CONFLICT, "PROJECTED_ELSEWHERE", error.to_string())
-            }
-            ProjectorError::NotRebuilding { .. } => {
-                Self::new(StatusCode::CONFLICT, "NO_REBUILD_RUNNING", error.to_string())
-            }
-            ProjectorError::NotServing { .. } | ProjectorError::ShuttingDown => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "PROJECTION_UNAVAILABLE", error.to_string())
-            }
-            ProjectorError::Ended { .. }
-            | ProjectorError::Folder { .. }
-            | ProjectorError::Open { .. }
-            | ProjectorError::Fold { .. } => Self::internal(&error),
-        }
-    }
-}
-
-/// Builds a new generation of a projection beside the serving one and swaps it in.
-#[utoipa::path(post, path = "/projections/{name}/rebuild", tag = "admin", request_body = RebuildInput,
-    params(("name" = String, Path, description = "The projection")),
-    responses((status = 202, description = "Started; /projections shows how it goes", body = Object),
-    (status = 409, description = "It is being rebuilt already", body = super::error::Failure)))]
-async fn rebuild(
-    State(app): State<App>,
-    caller: Caller,
-    Path(name): Path<String>,
-    Body(input): Body<RebuildInput>,
-) -> Result<Reply<Json>, ApiError> {
-    caller.owner("rebuild projections")?;
-    app.projector.rebuild(&name, input.from_scratch).await?;
-    Ok(Reply::ok(json!({ "projection": name })).status(StatusCode::ACCEPTED))
-}
-
-/// Cancels a rebuild. What it has built is kept; a later rebuild goes on from there.
-#[utoipa::path(delete, path = "/projections/{name}/rebuild", tag = "admin",
-    params(("name" = String, Path, description = "The projection")),
-    responses((status = 200, description = "Cancelled", body = Object)))]
-async fn cancel(
-    State(app): State<App>,
-    caller: Caller,
-    Path(name): Path<String>,
-) -> Result<Reply<Json>, ApiError> {
-    caller.owner("cancel rebuilds")?;
-    app.projector.cancel_rebuild(&name).await?;
-    Ok(Reply::ok(json!({ "projection": name })))
-}
-
-/// Compares a projection with a fresh fold of the log.
-#[utoipa::path(post, path = "/projections/{name}/verify", tag = "admin",
-    params(("name" = String, Path, description = "The projection")),
-    responses((status = 200, description = "Whether the digests agree", body = Object),
-    (status = 409, description = "A verification is under way", body = super::error::Failure)))]
-async fn verify_projection(
-    State(app): State<App>,
-    caller: Caller,
-    Path(name): Path<String>,
-) -> Result<Reply<Json>, ApiError> {
-    caller.owner("verify projections")?;
-    let _turn = verifying(&app)?;
-    let verified = app.projector.verify(&name).await?;
-    Ok(Reply::ok(json!({
-        "projection": verified.projection,
-        "ok": verified.matches,
-        "position": verified.position,
-        "serving": verified.serving,
-        "fresh": verified.fresh,
-    })))
 }
 
 /// Checks the whole log: that it is undamaged, and that it is what the brain signed. Answers with a line for each step
@@ -282,7 +198,7 @@ async fn verify(State(app): State<App>, caller: Caller) -> Result<Response, ApiE
 }
 
 /// One verification at a time: each reads the whole log, and more would leave no connection for other readers.
-fn verifying(app: &App) -> Result<OwnedMutexGuard<()>, ApiError> {
+pub(super) fn verifying(app: &App) -> Result<OwnedMutexGuard<()>, ApiError> {
     Arc::clone(&app.verifying).try_lock_owned().map_err(|_| {
         let message = "a verification is under way; wait for its end";
         ApiError::new(StatusCode::CONFLICT, "ALREADY_VERIFYING", message)
@@ -396,9 +312,7 @@ pub fn projector_routes() -> OpenApiRouter<App> {
         .routes(routes!(live))
         .routes(routes!(ready))
         .routes(routes!(metrics))
-        .routes(routes!(projections))
-        .routes(routes!(rebuild, cancel))
-        .routes(routes!(verify_projection))
+        .merge(super::projections::routes())
 }
 
 /// The routes of admins.

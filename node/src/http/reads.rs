@@ -45,9 +45,7 @@ pub async fn wait(app: &App, projection: &str, position: Option<u64>) -> Result<
     if position > head {
         return Err(ApiError::validation("min_position", format!("the log ends at {head}")));
     }
-    app.projector.wait_for(projection, Position(position), POSITION_PATIENCE).await.map_err(|error| {
-        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "READ_MODEL_BEHIND", format!("{error}; ask again"))
-    })
+    Ok(app.projector.wait_for(projection, Position(position), POSITION_PATIENCE).await?)
 }
 
 /// Runs a query where blocking is allowed.

@@ -8,6 +8,8 @@ use super::{Generations, Place, Serving};
 
 /// The file that names the serving generation.
 const SERVING_FILE: &str = "serving.json";
+/// The file that is there while the projection is paused.
+const PAUSED_FILE: &str = "paused";
 /// What the names of the folders of verifications have in them.
 const VERIFICATION: &str = ".verify-";
 
@@ -85,6 +87,26 @@ impl Generations for FolderGenerations {
     fn discard(&self, scratch: &Place) -> io::Result<()> {
         remove(&scratch.folder)
     }
+
+    /// They are deleted when the folder is opened.
+    fn scraps(&self) -> io::Result<Vec<Place>> {
+        Ok(Vec::new())
+    }
+
+    fn is_paused(&self) -> io::Result<bool> {
+        fs::exists(self.folder.join(PAUSED_FILE))
+    }
+
+    fn set_paused(&self, paused: bool) -> io::Result<()> {
+        let file = self.folder.join(PAUSED_FILE);
+        match paused {
+            true => replace(&file, b""),
+            false => match fs::remove_file(file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => File::open(&self.folder)?.sync_all(),
+            },
+        }
+    }
 }
 
 fn remove(folder: &Path) -> io::Result<()> {
@@ -133,6 +155,32 @@ mod tests {
         generations.serve(first).expect("writes");
         fs::write(root.path().join("memories/serving.new"), b"{\"gen").expect("writes");
         assert_eq!(generations.serving().expect("reads").map(|serving| serving.generation), Some(first));
+    }
+
+    #[test]
+    fn a_generation_before_that_is_gone_is_no_build_to_go_on_with() {
+        let root = tempfile::tempdir().expect("a folder");
+        let generations = FolderGenerations::open(root.path(), "memories").expect("opens");
+        let numbers: Vec<u64> = (0..3).map(|_| generations.begin().expect("begins")).collect();
+        generations.serve(numbers[1]).expect("writes");
+        generations.serve(numbers[0]).expect("goes back");
+        assert_eq!(generations.unfinished().expect("reads"), Some(numbers[2]), "never the one before");
+        generations.delete(numbers[1]).expect("deletes");
+        generations.drop_previous().expect("writes");
+        let serving = generations.serving().expect("reads");
+        assert_eq!(serving, Some(Serving { generation: numbers[0], previous: None, erased: 0 }));
+        assert_eq!(generations.unfinished().expect("reads"), Some(numbers[2]));
+    }
+
+    #[test]
+    fn a_pause_is_remembered() {
+        let root = tempfile::tempdir().expect("a folder");
+        let open = || FolderGenerations::open(root.path(), "memories").expect("opens");
+        assert!(!open().is_paused().expect("reads"));
+        for paused in [true, true, false, false] {
+            open().set_paused(paused).expect("writes");
+            assert_eq!(open().is_paused().expect("reads"), paused);
+        }
     }
 
     #[test]

@@ -7,6 +7,12 @@ use cairn_read_model::postgres::Server;
 use sqlx::{Postgres, Row, Transaction};
 
 use super::{Generations, Place, Serving};
+use crate::orders::Orders;
+
+/// What is noted of a generation that is built to serve.
+const BUILD: i32 = 0;
+/// What is noted of one that never serves, so that nobody takes it for an unfinished build.
+const SCRATCH: i32 = -1;
 
 /// The generations of one projection of one brain.
 #[derive(Debug, Clone)]
@@ -27,20 +33,58 @@ impl PostgresGenerations {
         &self,
         work: impl AsyncFnOnce(&mut Transaction<'static, Postgres>) -> sqlx::Result<T>,
     ) -> io::Result<T> {
-        let done = self.server.handle().block_on(async {
-            let mut transaction = self.server.pool().begin().await?;
-            let set = sqlx::query("SELECT set_config('cairn.tenant', $1, true)");
-            set.bind(self.server.tenant().to_string()).execute(&mut *transaction).await?;
-            let done = work(&mut transaction).await?;
-            transaction.commit().await?;
-            Ok(done)
-        });
-        done.map_err(|error: sqlx::Error| io::Error::other(error))
+        transaction(&self.server, work)
+    }
+
+    async fn noted_as(
+        &self,
+        version: i32,
+        transaction: &mut Transaction<'static, Postgres>,
+    ) -> sqlx::Result<Vec<u64>> {
+        let select = "SELECT number FROM cairn.generations WHERE projection = $1 AND version = $2";
+        let select = sqlx::query_scalar(select).bind(self.projection).bind(version);
+        let numbers: Vec<i64> = select.fetch_all(&mut **transaction).await?;
+        Ok(numbers.into_iter().map(i64::cast_unsigned).collect())
+    }
+
+    fn note(&self, version: i32) -> io::Result<u64> {
+        let number = self.run(async |transaction| {
+            let number: i64 = sqlx::query_scalar(
+                "INSERT INTO cairn.generations (projection, number, version)
+                 SELECT $1, 1 + greatest(
+                     (SELECT coalesce(max(number), 0) FROM cairn.generations WHERE projection = $1),
+                     (SELECT coalesce(max(generation), 0) FROM cairn.serving WHERE projection = $1)), $2
+                 RETURNING number",
+            )
+            .bind(self.projection)
+            .bind(version)
+            .fetch_one(&mut **transaction)
+            .await?;
+            Ok(number.cast_unsigned())
+        })?;
+        std::fs::create_dir_all(self.place(number).folder)?;
+        Ok(number)
     }
 
     fn schema(&self, generation: u64) -> String {
         format!("{}_{}_{generation}", self.projection, self.server.tenant().simple())
     }
+}
+
+/// Does something in one transaction, for the tenant of a server.
+pub(crate) fn transaction<T>(
+    server: &Server,
+    work: impl AsyncFnOnce(&mut Transaction<'static, Postgres>) -> sqlx::Result<T>,
+) -> io::Result<T> {
+    let done = server.handle().block_on(async {
+        let mut transaction = server.pool().begin().await?;
+        let set = sqlx::query("SELECT set_config('cairn.tenant', $1, true)");
+        set.bind(server.tenant().to_string()).execute(&mut *transaction).await?;
+        let done = work(&mut transaction).await?;
+        transaction.commit().await?;
+        Ok(done)
+    });
+    done.map_err(|error: sqlx::Error| io::Error::other(error))
 }
 
 impl Generations for PostgresGenerations {
@@ -81,29 +125,11 @@ impl Generations for PostgresGenerations {
     }
 
     fn numbers(&self) -> io::Result<Vec<u64>> {
-        self.run(async |transaction| {
-            let select = sqlx::query_scalar("SELECT number FROM cairn.generations WHERE projection = $1");
-            let numbers: Vec<i64> = select.bind(self.projection).fetch_all(&mut **transaction).await?;
-            Ok(numbers.into_iter().map(i64::cast_unsigned).collect())
-        })
+        self.run(async |transaction| self.noted_as(BUILD, transaction).await)
     }
 
     fn begin(&self) -> io::Result<u64> {
-        let number = self.run(async |transaction| {
-            let number: i64 = sqlx::query_scalar(
-                "INSERT INTO cairn.generations (projection, number, version)
-                 SELECT $1, 1 + greatest(
-                     (SELECT coalesce(max(number), 0) FROM cairn.generations WHERE projection = $1),
-                     (SELECT coalesce(max(generation), 0) FROM cairn.serving WHERE projection = $1)), 0
-                 RETURNING number",
-            )
-            .bind(self.projection)
-            .fetch_one(&mut **transaction)
-            .await?;
-            Ok(number.cast_unsigned())
-        })?;
-        std::fs::create_dir_all(self.place(number).folder)?;
-        Ok(number)
+        self.note(BUILD)
     }
 
     fn delete(&self, generation: u64) -> io::Result<()> {
@@ -124,10 +150,36 @@ impl Generations for PostgresGenerations {
     }
 
     fn scratch(&self) -> io::Result<Place> {
-        Ok(self.place(self.begin()?))
+        Ok(self.place(self.note(SCRATCH)?))
     }
 
     fn discard(&self, scratch: &Place) -> io::Result<()> {
         self.delete(scratch.number)
+    }
+
+    fn scraps(&self) -> io::Result<Vec<Place>> {
+        let numbers = self.run(async |transaction| self.noted_as(SCRATCH, transaction).await)?;
+        Ok(numbers.into_iter().map(|number| self.place(number)).collect())
+    }
+
+    fn orders(&self) -> Option<Orders> {
+        Some(Orders::new(self.server.clone(), self.projection))
+    }
+
+    fn is_paused(&self) -> io::Result<bool> {
+        self.run(async |transaction| {
+            let select = sqlx::query_scalar("SELECT paused FROM cairn.projections WHERE projection = $1");
+            let paused: Option<bool> = select.bind(self.projection).fetch_optional(&mut **transaction).await?;
+            Ok(paused.unwrap_or_default())
+        })
+    }
+
+    fn set_paused(&self, paused: bool) -> io::Result<()> {
+        self.run(async |transaction| {
+            let upsert = "INSERT INTO cairn.projections (projection, paused) VALUES ($1, $2)
+                 ON CONFLICT (tenant, projection) DO UPDATE SET paused = $2";
+            sqlx::query(upsert).bind(self.projection).bind(paused).execute(&mut **transaction).await?;
+            Ok(())
+        })
     }
 }

@@ -9,12 +9,14 @@ use cairn_telemetry::spans;
 use cairn_telemetry::trace::Origins;
 use serde::Deserialize;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
 use super::{PAGE_EVENTS, RETRY_PAUSE};
-use crate::fold::{Fold, FoldError, SERVING_CACHE_BYTES};
+use crate::fold::{FoldError, PartitionedFold, SERVING_CACHE_BYTES};
+use crate::slot::Shown;
 
 /// What the feeder tells the writer.
 pub(super) enum Feed {
@@ -39,7 +41,9 @@ pub(super) struct Feeder {
     pub(super) pace: Duration,
     /// Whether the log holds nothing new.
     pub(super) complete: bool,
-    pub(super) fold: Fold,
+    pub(super) fold: PartitionedFold,
+    /// Says whether the projection is paused.
+    pub(super) going: watch::Receiver<Shown>,
     pub(super) sender: SyncSender<Feed>,
     pub(super) cancel: CancellationToken,
 }
@@ -76,6 +80,8 @@ impl Feeder {
             match self.subscription.next_batch(PAGE_EVENTS).await {
                 Ok(page) => {
                     let read = Instant::now();
+                    // Asked only now: in a quiet log a pause begins while this waits for the next page.
+                    self.going().await?;
                     self.fold(&page).await?;
                     // Each batch costs a transaction: where many commands come in, more of them share one.
                     if page.live && page.events.len() >= BUSY_EVENTS {
@@ -85,6 +91,11 @@ impl Feeder {
                 Err(error) => self.stumble(error.into()).await?,
             }
         }
+    }
+
+    /// Waits while the projection is paused.
+    async fn going(&mut self) -> Result<(), Unheard> {
+        self.going.wait_for(|shown| !shown.paused).await.map(drop).map_err(|_| Unheard)
     }
 
     async fn fold(&mut self, page: &Page) -> Result<(), Unheard> {

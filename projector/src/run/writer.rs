@@ -6,20 +6,21 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Instant;
 
 use cairn_read_model::change::Batch;
-use chrono::Utc;
 use tokio::sync::watch;
 
 use super::feeder::Feed;
 use super::meter::{Meter, eta};
 use super::{Purpose, RETRY_PAUSE, Run, SETTLE_AFTER, pause};
 use crate::projection::{Generation, ProjectionError};
-use crate::slot::Slot;
+use crate::projector::ProjectorError;
+use crate::slot::{Replaced, Slot};
 use crate::status::{Phase, Progress};
 
 pub(super) struct Writer {
     slot: Arc<Slot>,
     run: Arc<Run>,
     generation: Box<dyn Generation>,
+    purpose: Purpose,
     stage: Stage,
     position: u64,
     progress: watch::Sender<Progress>,
@@ -33,8 +34,8 @@ enum Stage {
     Filling,
     /// It is ready to serve as soon as it has what came in meanwhile.
     Ready,
-    /// It has taken the place of another run, whose readers have seen this position.
-    Overtaking(u64),
+    /// It has taken the place of what served, up to a position that readers have seen.
+    Overtaking { replaced: Replaced, seen: u64, since: Instant },
     /// It serves.
     Serving,
 }
@@ -45,6 +46,8 @@ enum Stop {
     Asked,
     /// What it has written is written no more: the generation must be opened anew.
     Behind(String),
+    /// What it has built is not what the log gives.
+    Differs(String),
     /// It cannot go on.
     Failed(String),
 }
@@ -58,8 +61,8 @@ impl Writer {
         progress: watch::Sender<Progress>,
     ) -> Self {
         let position = generation.checkpoint();
-        let stage = if purpose == Purpose::Build { Stage::Filling } else { Stage::Serving };
-        Self { slot, run, generation, stage, position, progress, meter: Meter::new() }
+        let stage = if purpose == Purpose::Serve { Stage::Serving } else { Stage::Filling };
+        Self { slot, run, generation, purpose, stage, position, progress, meter: Meter::new() }
     }
 
     pub(super) fn run(mut self, batches: &Receiver<Feed>) {
@@ -68,31 +71,17 @@ impl Writer {
             tracing::warn!(projection = self.name(), error = explain(&error), "a generation is left untidy");
         }
         self.run.cancel.cancel();
-        if !self.serves() {
+        if matches!(self.stage, Stage::Overtaking { .. }) {
+            self.slot.swap_ended();
+        }
+        if matches!(stop, Stop::Differs(_)) {
+            // Else the next build would go on with it, and it would serve after all.
+            self.slot.forget(self.run.generation);
+        } else if !self.serves() {
             self.slot.given_up(&self.run, self.position);
         }
         let behind = matches!(stop, Stop::Behind(_));
-        let failed = match stop {
-            Stop::Asked => None,
-            Stop::Behind(reason) => {
-                tracing::warn!(
-                    projection = self.name(),
-                    generation = self.run.generation,
-                    reason,
-                    "folding again"
-                );
-                None
-            }
-            Stop::Failed(reason) => {
-                tracing::error!(
-                    projection = self.name(),
-                    generation = self.run.generation,
-                    reason,
-                    "a run failed"
-                );
-                Some(reason)
-            }
-        };
+        let failed = self.told(stop);
         self.progress.send_modify(|progress| {
             progress.phase = if failed.is_some() { Phase::Failed } else { Phase::Stopped };
             progress.problem = failed.clone().or(progress.problem.take());
@@ -100,12 +89,28 @@ impl Writer {
             progress.eta_seconds = None;
         });
         if behind {
-            let purpose = if self.serves() { Purpose::Serve } else { Purpose::Build };
+            let purpose = if self.serves() { Purpose::Serve } else { self.purpose };
             Slot::go_on(&self.slot, &self.run, purpose);
         }
         // Last, because whoever waits looks at the status next.
         if let Some(reason) = failed {
             self.slot.fail(&self.run, &reason);
+        }
+    }
+
+    /// Writes down why the run ends; says why it failed, if it did.
+    fn told(&self, stop: Stop) -> Option<String> {
+        let (projection, generation) = (self.name(), self.run.generation);
+        match stop {
+            Stop::Asked => None,
+            Stop::Behind(reason) => {
+                tracing::warn!(projection, generation, reason, "folding again");
+                None
+            }
+            Stop::Differs(reason) | Stop::Failed(reason) => {
+                tracing::error!(projection, generation, reason, "a run failed");
+                Some(reason)
+            }
         }
     }
 
@@ -164,8 +169,8 @@ impl Writer {
         self.measure(batch, began);
         match self.stage {
             Stage::Filling | Stage::Ready => {}
-            Stage::Overtaking(seen) if self.position >= seen => self.serve()?,
-            Stage::Overtaking(_) => {}
+            Stage::Overtaking { replaced, seen, since } if self.position >= seen => self.serve(replaced, since)?,
+            Stage::Overtaking { .. } => {}
             Stage::Serving => self.slot.show(self.position),
         }
         Ok(())
@@ -179,9 +184,6 @@ impl Writer {
         metrics::counter!("cairn_projection_events_total", "projection" => name).increment(batch.events as u64);
         metrics::histogram!("cairn_projection_batch_seconds", "projection" => name).record(began.elapsed());
         if self.serves() {
-            let seconds = if lag == 0 { 0.0 } else { (Utc::now() - batch.recorded_at).as_seconds_f64().max(0.0) };
-            metrics::gauge!("cairn_projection_lag_events", "projection" => name).set(lag as f64);
-            metrics::gauge!("cairn_projection_lag_seconds", "projection" => name).set(seconds);
             metrics::gauge!("cairn_projection_events_per_second", "projection" => name).set(rate);
         }
         let position = self.position;
@@ -201,13 +203,16 @@ impl Writer {
             Stage::Filling => {
                 self.phase(Phase::Indexing);
                 self.insist(|generation| generation.make_ready())?;
+                if matches!(self.purpose, Purpose::Build { verify: true, .. }) {
+                    self.compare()?;
+                }
                 self.stage = Stage::Ready;
                 self.phase(Phase::CatchingUp);
                 // What came in meanwhile is smaller by far; if it is nothing, nobody will tell again.
                 if self.position >= self.slot.head() { self.promote() } else { Ok(()) }
             }
             Stage::Ready => self.promote(),
-            Stage::Overtaking(_) => Ok(()),
+            Stage::Overtaking { .. } => Ok(()),
             Stage::Serving => {
                 self.phase(Phase::Live);
                 Ok(())
@@ -218,15 +223,59 @@ impl Writer {
     /// Takes the place of the run that serves. What its readers have seen is never unseen: they are switched over only
     /// when this generation has at least as much.
     fn promote(&mut self) -> Result<(), Stop> {
-        if !self.slot.promote(&self.run) {
-            return Err(Stop::Asked);
-        }
+        self.going()?;
+        let since = Instant::now();
+        let replaced = self.slot.promote(&self.run).ok_or(Stop::Asked)?;
         let seen = self.slot.shown();
-        self.stage = Stage::Overtaking(seen);
-        if self.position >= seen { self.serve() } else { Ok(()) }
+        self.stage = Stage::Overtaking { replaced, seen, since };
+        if self.position >= seen { self.serve(replaced, since) } else { Ok(()) }
     }
 
-    fn serve(&mut self) -> Result<(), Stop> {
+    /// Waits while the projection is paused: readers keep what they have.
+    fn going(&self) -> Result<(), Stop> {
+        let mut shown = self.slot.watch();
+        let going = self.run.cancel.run_until_cancelled(shown.wait_for(|shown| !shown.paused));
+        match self.slot.handle.block_on(going) {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(_)) | None => Err(Stop::Asked),
+        }
+    }
+
+    /// Folds the log once more, up to where the generation stands, and compares.
+    fn compare(&mut self) -> Result<(), Stop> {
+        self.phase(Phase::Verifying);
+        let digester = Arc::clone(&self.run.digester);
+        let mut built = None;
+        self.insist(|_| {
+            built = Some(digester()?);
+            Ok(())
+        })?;
+        let (position, digest) = built.expect("it was insisted on");
+        let mut meter = Meter::new();
+        let (progress, mut told) = (&self.progress, 0);
+        let reference = self.slot.reference(position, &self.run.cancel, |reached| {
+            let rate = meter.count(reached - told);
+            told = reached;
+            progress.send_modify(|progress| {
+                (progress.position, progress.target) = (reached, position);
+                progress.events_per_second = rate;
+                progress.eta_seconds = eta(position - reached, rate);
+            });
+        });
+        let (reached, head) = (self.position, self.slot.head());
+        self.progress.send_modify(|progress| (progress.position, progress.target) = (reached, head.max(reached)));
+        match reference {
+            Ok(reference) if reference == digest => Ok(()),
+            Ok(reference) => Err(Stop::Differs(format!(
+                "its digest at position {position} is {digest}, a fold of its own gives {reference}; it does not serve, \
+                 and is deleted"
+            ))),
+            Err(ProjectorError::ShuttingDown) => Err(Stop::Asked),
+            Err(error) => Err(Stop::Failed(format!("it could not be verified: {}", explain(&error)))),
+        }
+    }
+
+    fn serve(&mut self, replaced: Replaced, since: Instant) -> Result<(), Stop> {
         let number = self.run.generation;
         let slot = Arc::clone(&self.slot);
         self.insist(|generation| {
@@ -240,8 +289,12 @@ impl Writer {
         })?;
         self.stage = Stage::Serving;
         self.slot.show(self.position);
-        self.slot.tidy();
-        tracing::info!(projection = self.name(), generation = number, position = self.position, "serving");
+        let seconds = since.elapsed().as_secs_f64();
+        self.progress.send_modify(|progress| progress.swap_seconds = Some(seconds));
+        metrics::histogram!("cairn_projection_swap_seconds", "projection" => self.name()).record(seconds);
+        let (projection, position) = (self.name(), self.position);
+        tracing::info!(projection, generation = number, position, seconds, "serving");
+        self.slot.switched(replaced, position);
         self.phase(Phase::Live);
         Ok(())
     }
@@ -289,7 +342,7 @@ impl Writer {
     }
 
     fn serves(&self) -> bool {
-        matches!(self.stage, Stage::Serving | Stage::Overtaking(_))
+        matches!(self.stage, Stage::Serving | Stage::Overtaking { .. })
     }
 
     fn name(&self) -> &'static str {

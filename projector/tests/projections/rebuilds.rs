@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cairn_domain::kind::Kind;
 use cairn_domain::truth::Truth;
 use cairn_event_store::Position;
-use cairn_projector::{Phase, Place, Projection, ProjectorError, State};
+use cairn_projector::{Phase, Place, Projection, ProjectorError, Rebuild, State};
 use cairn_read_model::memories::ListQuery;
 
 use crate::brain;
@@ -80,12 +80,13 @@ async fn two_rebuilds_have_the_same_digest_and_each_takes_the_place_of_the_last(
     for name in ["memories", "timeline"] {
         let first = stage.digest(name).await;
         for generation in [2, 3] {
-            let rebuild = stage.projector.rebuild(name, false).await.expect("begins");
+            let rebuild = stage.projector.rebuild(name, Rebuild::default()).await.expect("begins");
             rebuild.finished().await.expect("finishes");
             assert_eq!(rebuild.generation(), generation);
             assert_eq!(stage.digest(name).await, first);
         }
-        let status = stage.projector.status().into_iter().find(|status| status.name == name).expect("is there");
+        let status =
+            stage.projector.status().await.into_iter().find(|status| status.name == name).expect("is there");
         assert_eq!((status.generation, status.state, status.lag), (Some(3), State::Live, 0));
         let folder = stage.folder.path().join("read").join(name);
         assert!(!folder.join("1").exists(), "only the one before is kept");
@@ -93,7 +94,7 @@ async fn two_rebuilds_have_the_same_digest_and_each_takes_the_place_of_the_last(
         assert!(stage.projector.verify(name).await.expect("verifies").matches);
     }
     let stage = stage.restart().await;
-    assert_eq!(stage.projector.status()[0].generation, Some(3));
+    assert_eq!(stage.projector.status().await[0].generation, Some(3));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -117,7 +118,7 @@ async fn readers_and_writers_notice_nothing_of_a_rebuild() {
         reads
     });
     for turn in 0..3 {
-        let rebuild = stage.projector.rebuild("memories", false).await.expect("begins");
+        let rebuild = stage.projector.rebuild("memories", Rebuild::default()).await.expect("begins");
         while !matches!(rebuild.progress().borrow().phase, Phase::Live) {
             stage.log.create(Kind::Note, &format!("{turn}"), "", &[]).await;
             let head = stage.log.head();
@@ -140,8 +141,8 @@ async fn a_cancelled_rebuild_is_gone_on_with() {
     let stage = Stage::with(log, folder).await;
     let digest = stage.digest("memories").await;
 
-    let rebuild = stage.projector.rebuild("memories", false).await.expect("begins");
-    let again = stage.projector.rebuild("memories", false).await;
+    let rebuild = stage.projector.rebuild("memories", Rebuild::default()).await.expect("begins");
+    let again = stage.projector.rebuild("memories", Rebuild::default()).await;
     assert!(matches!(again, Err(ProjectorError::AlreadyRebuilding { .. })));
     let mut progress = rebuild.progress();
     progress.wait_for(|progress| progress.position > 0).await.expect("gets on");
@@ -152,15 +153,15 @@ async fn a_cancelled_rebuild_is_gone_on_with() {
     assert!(matches!(stage.projector.cancel_rebuild("memories").await, Err(ProjectorError::NotRebuilding { .. })));
 
     let stage = stage.restart().await;
-    let resumed = stage.projector.rebuild("memories", false).await.expect("begins");
+    let resumed = stage.projector.rebuild("memories", Rebuild::default()).await.expect("begins");
     assert_eq!(resumed.generation(), rebuild.generation());
     assert!(resumed.progress().borrow().position >= reached, "nothing is folded twice");
     resumed.finished().await.expect("finishes");
     assert_eq!(stage.digest("memories").await, digest);
 
-    stage.projector.rebuild("memories", false).await.expect("begins");
+    stage.projector.rebuild("memories", Rebuild::default()).await.expect("begins");
     stage.projector.cancel_rebuild("memories").await.ok();
-    let fresh = stage.projector.rebuild("memories", true).await.expect("begins");
+    let fresh = stage.projector.rebuild("memories", Rebuild::from_scratch()).await.expect("begins");
     assert!(fresh.generation() > resumed.generation() + 1, "the unfinished one was given up");
     fresh.finished().await.expect("finishes");
     assert_eq!(stage.digest("memories").await, digest);
@@ -179,12 +180,12 @@ async fn a_generation_of_another_version_or_a_damaged_one_is_built_anew() {
     drop(file);
     let stage = stage.restart().await;
     assert_eq!(stage.digest("memories").await, digest);
-    assert_eq!(stage.projector.status()[0].generation, Some(2));
+    assert_eq!(stage.projector.status().await[0].generation, Some(2));
 
     stage.projector.shutdown().await;
     let file = stage.folder.path().join("read/memories/2/model.db");
     std::fs::write(file, "this is no database at all, and it is long enough to be looked at").expect("writes");
     let stage = stage.restart().await;
     assert_eq!(stage.digest("memories").await, digest);
-    assert_eq!(stage.projector.status()[0].generation, Some(3));
+    assert_eq!(stage.projector.status().await[0].generation, Some(3));
 }

@@ -6,7 +6,7 @@ use cairn_domain::id::memory_stream;
 use cairn_domain::kind::Kind;
 use cairn_domain::truth::Truth;
 use cairn_event_store::Position;
-use cairn_projector::{ProjectorError, State, WaitError};
+use cairn_projector::{ProjectorError, Rebuild, State, WaitError};
 use cairn_read_model::memories::Found;
 
 use crate::brain;
@@ -30,7 +30,10 @@ async fn waiting_has_an_end() {
     assert_eq!(late, Err(WaitError::Timeout { projection: "memories", wanted: 5, reached: 0 }));
     let unknown = stage.projector.wait_for("dreams", Position(1), PATIENCE).await;
     assert!(matches!(unknown, Err(WaitError::Unknown { .. })));
-    assert!(matches!(stage.projector.rebuild("dreams", false).await, Err(ProjectorError::Unknown { .. })));
+    assert!(matches!(
+        stage.projector.rebuild("dreams", Rebuild::default()).await,
+        Err(ProjectorError::Unknown { .. })
+    ));
 }
 
 #[tokio::test]
@@ -43,12 +46,12 @@ async fn an_unknown_event_stops_its_readers_with_a_clear_error_and_serves_on() {
     let WaitError::Failed { reached, reason, .. } = failed else { panic!("{failed:?}") };
     assert_eq!(reached, before.0);
     assert!(reason.contains(&format!("position {at}")) && reason.contains("memory.teleported"), "{reason}");
-    let status = &stage.projector.status()[0];
+    let status = &stage.projector.status().await[0];
     assert_eq!((status.state, status.lag), (State::Failed, 1));
     assert!(status.problem.as_ref().is_some_and(|problem| problem.contains("newer version")));
     assert!(matches!(stage.memories.get(id).expect("reads"), Found::Memory(_)));
     // A rebuild meets the same event and never takes the place of what serves.
-    let rebuild = stage.projector.rebuild("memories", false).await.expect("begins");
+    let rebuild = stage.projector.rebuild("memories", Rebuild::default()).await.expect("begins");
     assert!(matches!(rebuild.finished().await, Err(ProjectorError::Ended { .. })));
     assert!(matches!(stage.memories.get(id).expect("reads"), Found::Memory(_)));
 }
@@ -84,7 +87,7 @@ async fn a_stopped_projector_goes_on_where_it_was() {
         assert_eq!(stage.digest(name).await, digest_of(&stage.log, &model, 500, 1 << 20).await, "{name}");
     }
     stage.projector.shutdown().await;
-    assert!(stage.projector.status().iter().all(|status| status.state == State::Stopped));
+    assert!(stage.projector.status().await.iter().all(|status| status.state == State::Stopped));
     let id = ids[0];
     stage.log.set(id, Truth::User, &[("mood", "calm".into())]).await;
     assert!(stage.memories.get(id).is_ok(), "queries are answered to the end");

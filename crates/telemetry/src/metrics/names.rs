@@ -68,7 +68,14 @@ const DESCRIPTIONS: [(Kind, &str, Unit, &str); 23] = [
         Gauge,
         "cairn_projection_lag_seconds",
         Unit::Seconds,
-        "Age of the last event folded while behind, by projection.",
+        "Age of the first event of the log that is not folded yet, by projection.",
+    ),
+    (Gauge, "cairn_projection_paused", Unit::Count, "Whether a projection is paused, 0 or 1."),
+    (
+        Histogram,
+        "cairn_projection_swap_seconds",
+        Unit::Seconds,
+        "Time from the end of one generation's run to the next generation serving, by projection.",
     ),
 ];
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use cairn_domain::truth::Truth;
+use cairn_projector::Workers;
 use clap::{Args, Subcommand, ValueEnum};
 
 /// `cairn import`
@@ -152,7 +153,8 @@ pub struct TokenRevokeArgs {
 #[command(after_help = "\
 Examples:
   cairn projections
-  cairn projections rebuild memories")]
+  cairn projections rebuild memories
+  cairn projections back memories           when the new build is not what it should be")]
 pub struct ProjectionsArgs {
     /// What to do; lists them when nothing is said.
     #[command(subcommand)]
@@ -169,6 +171,14 @@ pub enum ProjectionsCommand {
     Rebuild(RebuildArgs),
     /// Give up a rebuild; what it did is kept for the next one
     Cancel(BuildName),
+    /// Let the build before serve again, once it has what came in since
+    Back(BackArgs),
+    /// Delete the build before, which is kept as the way back
+    DropPrevious(BuildName),
+    /// Fold nothing more into it until it is resumed; it answers from what it has
+    Pause(BuildName),
+    /// Let a paused one go on from where it stands
+    Resume(BuildName),
     /// Compare with what a fresh fold of the log gives
     Verify(BuildName),
 }
@@ -191,9 +201,30 @@ pub struct RebuildArgs {
     /// Start again instead of going on with a rebuild that was given up
     #[arg(long)]
     pub from_scratch: bool,
+    /// Fold the log once more before the new build serves, and refuse it where the two differ
+    #[arg(long)]
+    pub verify: bool,
+    /// How many workers fold, each the memories of its own partition
+    #[arg(long, value_name = "N", default_value = "1", value_parser = workers)]
+    pub parallel: Workers,
     /// Ctrl-C cancels the rebuild
     #[arg(long)]
     pub cancel: bool,
+}
+
+fn workers(text: &str) -> Result<Workers, String> {
+    let count: usize = text.parse().map_err(|_| "expected a number".to_owned())?;
+    Workers::try_from(count).map_err(|error| error.to_string())
+}
+
+/// `cairn projections back`
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Going back again returns to the build that serves now. Something erased in between deletes the build before.")]
+pub struct BackArgs {
+    /// The read model
+    #[arg(value_name = "NAME")]
+    pub name: String,
 }
 
 /// `cairn completions`

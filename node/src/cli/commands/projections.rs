@@ -20,6 +20,12 @@ struct Verified {
     position: u64,
 }
 
+/// Where a read model stands.
+#[derive(Deserialize)]
+struct Standing {
+    position: u64,
+}
+
 /// Looks after the read models.
 ///
 /// # Errors
@@ -29,6 +35,10 @@ pub async fn run(client: &Client, screen: &Screen, command: Option<ProjectionsCo
         ProjectionsCommand::List => list(client, screen).await,
         ProjectionsCommand::Rebuild(args) => rebuild(client, screen, &args).await,
         ProjectionsCommand::Cancel(args) => cancel(client, screen, &args.name).await,
+        ProjectionsCommand::Back(args) => back(client, screen, &args.name).await,
+        ProjectionsCommand::DropPrevious(args) => drop_previous(client, screen, &args.name).await,
+        ProjectionsCommand::Pause(args) => pause(client, screen, &args.name).await,
+        ProjectionsCommand::Resume(args) => resume(client, screen, &args.name).await,
         ProjectionsCommand::Verify(args) => verify(client, screen, &args.name).await,
     }
 }
@@ -45,9 +55,10 @@ async fn list(client: &Client, screen: &Screen) -> Result<(), CliError> {
 
 async fn rebuild(client: &Client, screen: &Screen, args: &RebuildArgs) -> Result<(), CliError> {
     let name = args.name.as_str();
-    let request = json!({ "from_scratch": args.from_scratch });
+    let request = json!({ "from_scratch": args.from_scratch, "verify": args.verify, "parallel": args.parallel });
     client.post(&["projections", name, "rebuild"]).json(request).send().await?;
-    let result = until_interrupted(rebuilt(client, screen, name), || interrupted(name, args.cancel)).await;
+    let result =
+        until_interrupted(built(client, screen, name, "Rebuilding"), || interrupted(name, args.cancel)).await;
     if args.cancel && matches!(result, Err(CliError::Interrupted { .. })) {
         client.delete(&["projections", name, "rebuild"]).send().await?;
     }
@@ -61,12 +72,13 @@ async fn rebuild(client: &Client, screen: &Screen, args: &RebuildArgs) -> Result
 }
 
 /// Waits until the new build serves.
-async fn rebuilt(
+async fn built(
     client: &Client,
     screen: &Screen,
     name: &str,
+    what: &str,
 ) -> Result<(Projection, Box<serde_json::value::RawValue>), CliError> {
-    let progress = Progress::new(screen, "Rebuilding");
+    let progress = Progress::new(screen, what);
     loop {
         let page: RawPage = client.get(&["projections"]).send().await?.read()?;
         let projections: Vec<Projection> = page.read()?;
@@ -82,7 +94,13 @@ async fn rebuilt(
             return finished(name, projection, raw);
         };
         let left = build.eta_seconds.map(|left| format!("  {} left", duration(left))).unwrap_or_default();
-        progress.at(build.position, build.target, &format!("{}/s{left}", number(build.events_per_second as u64)));
+        let doing = match (projection.state.as_str(), build.phase.as_str()) {
+            ("paused", _) => "  paused",
+            (_, "verifying") => "  verifying",
+            _ => "",
+        };
+        let speed = number(build.events_per_second as u64);
+        progress.at(build.position, build.target, &format!("{speed}/s{left}{doing}"));
         sleep(POLL_EVERY).await;
     }
 }
@@ -129,6 +147,53 @@ async fn cancel(client: &Client, screen: &Screen, name: &str) -> Result<(), CliE
     }
     screen
         .note(&format!("The rebuild of {name} is cancelled; `cairn projections rebuild {name}` goes on with it."));
+    Ok(())
+}
+
+async fn back(client: &Client, screen: &Screen, name: &str) -> Result<(), CliError> {
+    client.post(&["projections", name, "back"]).json(json!({})).send().await?;
+    let interrupted = || CliError::Interrupted {
+        message: format!("The build before of {name} goes on catching up in the node, and serves then."),
+        hint: format!("`cairn projections cancel {name}` leaves it as it was"),
+    };
+    let (done, raw) = until_interrupted(built(client, screen, name, "Catching up"), interrupted).await?;
+    if screen.json {
+        return screen.print_json(&raw);
+    }
+    let (generation, position) = (done.generation.unwrap_or_default(), number(done.position));
+    screen.note(&format!("{name} is back on build {generation}, at position {position}."));
+    Ok(())
+}
+
+async fn drop_previous(client: &Client, screen: &Screen, name: &str) -> Result<(), CliError> {
+    let answer = client.delete(&["projections", name, "previous"]).send().await?;
+    if screen.json {
+        return screen.print_json(&answer.data);
+    }
+    screen.note(&format!("The build of {name} before the one that serves is deleted."));
+    Ok(())
+}
+
+async fn pause(client: &Client, screen: &Screen, name: &str) -> Result<(), CliError> {
+    let answer = client.post(&["projections", name, "pause"]).json(json!({})).send().await?;
+    if screen.json {
+        return screen.print_json(&answer.data);
+    }
+    let Standing { position } = answer.read()?;
+    let position = number(position);
+    screen.note(&format!(
+        "{name} stands still at position {position}, also after a restart, until `cairn projections resume {name}`."
+    ));
+    Ok(())
+}
+
+async fn resume(client: &Client, screen: &Screen, name: &str) -> Result<(), CliError> {
+    let answer = client.post(&["projections", name, "resume"]).json(json!({})).send().await?;
+    if screen.json {
+        return screen.print_json(&answer.data);
+    }
+    let Standing { position } = answer.read()?;
+    screen.note(&format!("{name} goes on from position {}.", number(position)));
     Ok(())
 }
 

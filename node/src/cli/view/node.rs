@@ -53,7 +53,9 @@ pub fn projections(screen: &Screen, projections: &[Projection]) -> String {
     let mut table = Table::new(5).right(&[2, 3, 4]);
     table.row(["NAME", "BUILD", "POSITION", "BEHIND", "EVENTS/S", "STATE"].map(|head| paint.dim(head)));
     for projection in projections {
-        let behind = number(projection.lag);
+        let age = projection.lag_seconds.filter(|age| projection.lag > 0 && *age >= 1.0);
+        let age = age.map(|age| format!(" ({})", duration(age))).unwrap_or_default();
+        let behind = format!("{}{age}", number(projection.lag));
         let rebuild = projection.building().map(|build| {
             let left = build.eta_seconds.map(|left| format!(", {} left", duration(left))).unwrap_or_default();
             let done = build.position.saturating_mul(100).checked_div(build.target).unwrap_or(100);
@@ -63,13 +65,14 @@ pub fn projections(screen: &Screen, projections: &[Projection]) -> String {
             "live" if projection.tidy => paint.good("live"),
             "live" => format!("{}{}", paint.good("live"), paint.dim(", tidying up")),
             "failed" => paint.removed("failed"),
+            "paused" => paint.warning("paused"),
             other => line(other).replace('_', " "),
         };
         let problem =
             projection.problem.as_deref().map(|problem| format!("  {}", line(problem))).unwrap_or_default();
         table.row([
             line(&projection.name),
-            projection.generation.map_or_else(|| "—".to_owned(), |generation| generation.to_string()),
+            build_of(projection),
             number(projection.position),
             if projection.lag > 0 { paint.warning(&behind) } else { behind },
             number(projection.events_per_second.max(0.0) as u64),
@@ -77,6 +80,15 @@ pub fn projections(screen: &Screen, projections: &[Projection]) -> String {
         ]);
     }
     table.render(screen.width)
+}
+
+/// The build that serves, and the one to go back to.
+fn build_of(projection: &Projection) -> String {
+    let serving = projection.generation.map_or_else(|| "—".to_owned(), |generation| generation.to_string());
+    match projection.previous {
+        Some(previous) => format!("{serving} (back: {previous})"),
+        None => serving,
+    }
 }
 
 /// Tokens, without their secrets.
@@ -153,6 +165,23 @@ pub fn import(screen: &Screen, report: &ImportReport) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_paused_read_model_says_how_far_behind_it_is_and_where_the_way_back_leads() {
+        let listed: Vec<Projection> = serde_json::from_value(json!([
+            { "name": "memories", "generation": 3, "previous": 1, "position": 1_200, "lag": 40, "lag_seconds": 61.0,
+              "state": "paused", "events_per_second": 0.0, "tidy": true,
+              "rebuild": { "phase": "filling", "position": 310, "target": 1_240, "eta_seconds": 3.0 } },
+            { "name": "search", "generation": 1, "position": 1_240, "lag": 0, "lag_seconds": 0.0, "state": "live",
+              "tidy": true },
+        ]))
+        .expect("read models");
+        let shown = projections(&Screen::fixed(100, DateTime::UNIX_EPOCH), &listed);
+        let lines: Vec<&str> = shown.lines().map(str::trim_end).collect();
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(words(lines[1]), "memories 3 (back: 1) 1,200 40 (1m 1s) 0 paused 25 %, 3.0s left");
+        assert_eq!(words(lines[2]), "search 1 1,240 0 0 live");
+    }
 
     #[test]
     fn an_import_says_what_it_did_and_what_needs_a_look() {
