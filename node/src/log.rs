@@ -18,7 +18,7 @@ pub enum Log {
     /// In a PostgreSQL database.
     Postgres(PostgresStore),
     /// In a KurrentDB server or cluster, with a copy in the data folder.
-    Kurrent(KurrentStore),
+    Kurrent(Box<KurrentStore>),
 }
 
 impl Log {

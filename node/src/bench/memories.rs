@@ -5,7 +5,6 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use cairn_projector::Rebuild;
 
 use super::Plan;
 use super::client::{load, request};

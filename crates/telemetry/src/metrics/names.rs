@@ -31,7 +31,7 @@ enum Kind {
 use Kind::{Counter, Gauge, Histogram};
 
 /// The projections' and the log's own are measured in their packages; they are described here with the rest.
-const DESCRIPTIONS: [(Kind, &str, Unit, &str); 23] = [
+const DESCRIPTIONS: &[(Kind, &str, Unit, &str)] = &[
     (Gauge, UPTIME, Unit::Seconds, "Time since the process started to measure."),
     (Counter, HTTP_REQUESTS, Unit::Count, "HTTP requests answered, by method, route and status."),
     (
@@ -77,6 +77,10 @@ const DESCRIPTIONS: [(Kind, &str, Unit, &str); 23] = [
         Unit::Seconds,
         "Time from the end of one generation's run to the next generation serving, by projection.",
     ),
+    (Gauge, "cairn_gateway_connections", Unit::Count, "Connections of the gateway that are open."),
+    (Counter, "cairn_gateway_appended_events_total", Unit::Count, "Events that clients of the gateway appended."),
+    (Counter, "cairn_gateway_refused_appends_total", Unit::Count, "Appends through the gateway that came to nothing."),
+    (Counter, "cairn_gateway_sent_messages_total", Unit::Count, "Messages that the gateway answered reads with."),
 ];
 
 /// Tells the recorder of all of them.
@@ -84,9 +88,9 @@ pub(super) fn describe() {
     describe_gauge!("cairn_projection_events_per_second", "Events folded a second, by projection.");
     for (kind, name, unit, text) in DESCRIPTIONS {
         match kind {
-            Counter => describe_counter!(name, unit, text),
-            Gauge => describe_gauge!(name, unit, text),
-            Histogram => describe_histogram!(name, unit, text),
+            Counter => describe_counter!(*name, *unit, *text),
+            Gauge => describe_gauge!(*name, *unit, *text),
+            Histogram => describe_histogram!(*name, *unit, *text),
         }
     }
 }
