@@ -8,11 +8,8 @@ use cairn_telemetry::receiver::Receiver;
 use cairn_testkit::postgres::{Cluster, Settings, database};
 use cairn_testkit::{Client, Node, NodeOptions, Projector, Seed, fast};
 use cairn_tests::log::History;
-use cairn_tests::projections;
+use cairn_tests::{kafka, projections};
 use rand::Rng;
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{Headers, Message};
 use rdkafka::mocking::MockCluster;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -225,8 +222,8 @@ async fn one_trace_goes_from_the_request_into_the_projector() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_committed_is_published_to_kafka_in_order_across_restarts() {
-    let kafka = MockCluster::new(3).expect("a mock cluster");
-    let brokers = kafka.bootstrap_servers();
+    let cluster = MockCluster::new(3).expect("a mock cluster");
+    let brokers = cluster.bootstrap_servers();
     let database = database().await;
     let mut node = node(database.url(), &[("KAFKA_BROKERS", &brokers)]).await;
     for n in 0..50 {
@@ -238,27 +235,6 @@ async fn what_is_committed_is_published_to_kafka_in_order_across_restarts() {
         add(node.client(), &format!("note {n}")).await.expect("it is added");
     }
     let head = node.client().get("/status").await.position();
-    let positions = tokio::task::spawn_blocking(move || consume(&brokers, head)).await.expect("the consumer ends");
+    let positions = kafka::published(&brokers, &["memory", "principal"], head).await;
     assert!(positions.into_iter().eq(1..=head), "something was lost, doubled or out of place");
-}
-
-/// Reads both families until the log's last position was seen; returns all positions in ascending order.
-fn consume(brokers: &str, head: u64) -> Vec<u64> {
-    let mut client = ClientConfig::new();
-    client.set("bootstrap.servers", brokers).set("group.id", "test").set("auto.offset.reset", "earliest");
-    client.set("topic.metadata.refresh.interval.ms", "200");
-    let consumer: BaseConsumer = client.create().expect("a consumer");
-    consumer.subscribe(&["cairn.memory", "cairn.principal"]).expect("topics");
-    let began = Instant::now();
-    let mut positions = Vec::new();
-    while positions.len() < usize::try_from(head).expect("small") && began.elapsed() < PATIENCE {
-        let Some(Ok(message)) = consumer.poll(Duration::from_millis(200)) else { continue };
-        let headers = message.headers().expect("the envelope");
-        let position =
-            headers.iter().find(|header| header.key == "cairn-position").and_then(|header| header.value);
-        let text = std::str::from_utf8(position.expect("a position")).expect("digits");
-        positions.push(text.parse().expect("a number"));
-    }
-    positions.sort_unstable();
-    positions
 }
