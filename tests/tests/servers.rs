@@ -19,6 +19,8 @@ use tokio::time::sleep;
 const KILLS: u32 = 100;
 /// How often with short cuts.
 const FAST_KILLS: u32 = 12;
+/// A position so far on that a read model which has next to nothing is too far behind for its node to be ready.
+const FAR_BEHIND: u64 = 11_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn node(database: &str, environment: &[(&str, &str)]) -> Node {
@@ -70,6 +72,49 @@ async fn one_of_several_processes_projects_and_another_takes_over() {
     }
     projections::equal_a_fresh_fold(second.client()).await;
     second.stop().await;
+}
+
+/// Waits for an answer of `/health/ready`; gives what it says of the read models.
+async fn until_ready(client: &Client, status: u16) -> Vec<Value> {
+    let began = Instant::now();
+    loop {
+        let answer = client.get("/health/ready").await;
+        if answer.status == status {
+            let told = if status == 200 { &answer.body["data"] } else { &answer.body["error"]["details"] };
+            return told["projections"].as_array().unwrap_or_else(|| panic!("{}", answer.text)).clone();
+        }
+        assert!(began.elapsed() < PATIENCE, "{}", answer.text);
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_ready_only_while_somebody_folds_its_read_models() {
+    let database = database().await;
+    let node = node(database.url(), &[("CAIRN_PROJECTIONS", "external")]).await;
+    let lag = |told: &[Value]| {
+        let memories = told.iter().find(|told| told["projection"] == "memories").expect("it is told of");
+        assert_eq!(memories["state"], "standby", "another process folds it");
+        memories["lag"].as_u64().expect("a number")
+    };
+    assert!(lag(&until_ready(node.client(), 503).await) > 0, "there is no generation yet");
+    let projector = Projector::start(node.data(), database.url(), &[]).await;
+    lag(&until_ready(node.client(), 200).await);
+    projector.kill9().await;
+    let mut writers = JoinSet::new();
+    for writer in 0..16 {
+        let client = node.client().clone();
+        writers.spawn(async move {
+            while add(&client, &format!("writer {writer}")).await.is_some()
+                && client.get("/projections").await.items()[0]["head"].as_u64().expect("a number") <= FAR_BEHIND
+            {
+            }
+        });
+    }
+    writers.join_all().await;
+    assert!(lag(&until_ready(node.client(), 503).await) > 10_000);
+    let _projector = Projector::start(node.data(), database.url(), &[]).await;
+    assert!(lag(&until_ready(node.client(), 200).await) <= 10_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
