@@ -354,10 +354,10 @@ async fn kurrent(
     folder: &DataFolder,
     identity: &Identity,
     keyring: &Keyring,
-) -> Result<KurrentStore, BrainError> {
+) -> Result<Box<KurrentStore>, BrainError> {
     let server = KurrentServer::parse(config.url.expose())?;
     let keys = keyring.fingerprint().await?;
-    Ok(KurrentStore::open(server, folder.kurrentdb_copy(), identity.brain, &keys).await?)
+    Ok(Box::new(KurrentStore::open(server, folder.kurrentdb_copy(), identity.brain, &keys).await?))
 }
 
 fn search_server(config: &QdrantConfig, brain: Uuid) -> Result<SearchServer, BrainError> {

@@ -50,7 +50,7 @@ impl Log {
         match self {
             Self::Sqlite(store) => store,
             Self::Postgres(store) => store,
-            Self::Kurrent(store) => store,
+            Self::Kurrent(store) => &**store,
         }
     }
 }

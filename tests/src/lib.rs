@@ -3,6 +3,7 @@
 
 pub mod crash;
 pub mod files;
+pub mod kafka;
 pub mod log;
 pub mod projections;
 pub mod vaults;

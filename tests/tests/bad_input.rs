@@ -1,6 +1,6 @@
 //! Bad input of every sort: each gets a clear error with a stable code, nothing is lost, and the process goes on.
 
-use cairn_testkit::{Answer, Client, Node, NodeOptions};
+use cairn_testkit::{Answer, Client, Node, NodeOptions, on_postgres};
 use reqwest::Method;
 use serde_json::{Value, json};
 

@@ -1,49 +1,20 @@
 //! Messages of a Kafka topic become events of the log, each once, whatever happens to the node that reads them.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cairn_testkit::postgres::database;
 use cairn_testkit::{Client, Node, NodeOptions, Seed, fast};
+use cairn_tests::kafka::{TOPIC, brokers, captured, check_once, until_captured, write};
 use cairn_tests::projections;
 use rand::Rng;
-use rdkafka::ClientConfig;
-use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-const TOPIC: &str = "sensors";
-const PARTITIONS: i32 = 3;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often the node is killed.
 const KILLS: u32 = 20;
 /// How often with short cuts.
 const FAST_KILLS: u32 = 5;
-
-fn topic() -> (MockCluster<'static, DefaultProducerContext>, String) {
-    let kafka = MockCluster::new(1).expect("a mock cluster");
-    kafka.create_topic(TOPIC, PARTITIONS, 1).expect("a topic");
-    let brokers = kafka.bootstrap_servers();
-    (kafka, brokers)
-}
-
-/// Writes numbered messages, and waits until the broker has them.
-async fn write(brokers: &str, numbers: std::ops::Range<u64>) {
-    let mut client = ClientConfig::new();
-    client.set("bootstrap.servers", brokers);
-    let written = tokio::task::spawn_blocking(move || {
-        let producer: BaseProducer = client.create().expect("a producer");
-        for number in numbers {
-            let (key, payload) = (format!("k{}", number % 7), format!(r#"{{"n":{number}}}"#));
-            let partition = i32::try_from(number % 3).expect("small");
-            let record = BaseRecord::to(TOPIC).partition(partition).key(&key).payload(&payload);
-            producer.send(record).map_err(|(error, _)| error).expect("queued");
-        }
-        producer.flush(PATIENCE).expect("written");
-    });
-    written.await.expect("written");
-}
 
 /// Makes the token that a source writes with, and gives the node a source.
 async fn configure(node: &mut Node, brokers: &str) -> String {
@@ -65,36 +36,6 @@ async fn launch(node: &mut Node) {
     node.launch().await.unwrap_or_else(|error| panic!("{error}"));
 }
 
-async fn captured(client: &Client) -> Vec<Value> {
-    let log = client.get("/log?type=capture.received").await;
-    log.text.lines().map(|line| serde_json::from_str(line).expect("an event")).collect()
-}
-
-/// Waits until so many messages are in the log, and a little longer for those that should not be.
-async fn until_captured(client: &Client, messages: u64) -> Vec<Value> {
-    let began = Instant::now();
-    while (captured(client).await.len() as u64) < messages {
-        assert!(began.elapsed() < PATIENCE, "{}", client.get("/status").await.text);
-        sleep(Duration::from_millis(50)).await;
-    }
-    sleep(Duration::from_millis(500)).await;
-    captured(client).await
-}
-
-/// Checks that each message is in the log once, and each partition's in order.
-fn check_once(events: &[Value], messages: u64) {
-    let (mut numbers, mut offsets) = (Vec::new(), BTreeMap::<u64, u64>::new());
-    for event in events {
-        let data = &event["data"];
-        let next = offsets.entry(data["partition"].as_u64().expect("one")).or_default();
-        assert_eq!(data["offset"].as_u64(), Some(*next), "{event}");
-        *next += 1;
-        numbers.push(data["payload"]["value"]["n"].as_u64().expect("a number"));
-    }
-    numbers.sort_unstable();
-    assert!(numbers.iter().copied().eq(0..messages), "something was lost or doubled: {numbers:?}");
-}
-
 async fn source(client: &Client) -> Value {
     client.get("/status").await.ok()["kafka"]["sources"][0].clone()
 }
@@ -114,7 +55,7 @@ async fn until_source(client: &Client, state: &str) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_killed_at_random_captures_each_message_once() {
     let mut rng = Seed::take().rng();
-    let (_kafka, brokers) = topic();
+    let (_kafka, brokers) = brokers();
     let mut node = Node::fresh().await;
     let principal = configure(&mut node, &brokers).await;
     let mut written = 0;
@@ -147,7 +88,7 @@ async fn a_node_killed_at_random_captures_each_message_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_several_nodes_reads_and_another_takes_over() {
-    let (_kafka, brokers) = topic();
+    let (_kafka, brokers) = brokers();
     let database = database().await;
     let options = NodeOptions { database: Some(database.url().to_owned()), ..NodeOptions::default() };
     let mut first = Node::start(options.clone()).await.unwrap_or_else(|error| panic!("{error}"));
@@ -171,7 +112,7 @@ async fn one_of_several_nodes_reads_and_another_takes_over() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_ends_with_its_token() {
-    let (_kafka, brokers) = topic();
+    let (_kafka, brokers) = brokers();
     let mut node = Node::fresh().await;
     let token = configure(&mut node, &brokers).await;
     launch(&mut node).await;

@@ -8,11 +8,8 @@ use cairn_telemetry::receiver::Receiver;
 use cairn_testkit::postgres::{Cluster, Settings, database};
 use cairn_testkit::{Client, Node, NodeOptions, Projector, Seed, fast};
 use cairn_tests::log::History;
-use cairn_tests::projections;
+use cairn_tests::{kafka, projections};
 use rand::Rng;
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{Headers, Message};
 use rdkafka::mocking::MockCluster;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -22,6 +19,8 @@ use tokio::time::sleep;
 const KILLS: u32 = 100;
 /// How often with short cuts.
 const FAST_KILLS: u32 = 12;
+/// A position so far on that a read model which has next to nothing is too far behind for its node to be ready.
+const FAR_BEHIND: u64 = 11_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn node(database: &str, environment: &[(&str, &str)]) -> Node {
@@ -110,6 +109,49 @@ async fn until(client: &Client, wanted: impl Fn(&Value) -> bool) {
         assert!(began.elapsed() < PATIENCE, "{memories:#}");
         sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Waits for an answer of `/health/ready`; gives what it says of the read models.
+async fn until_ready(client: &Client, status: u16) -> Vec<Value> {
+    let began = Instant::now();
+    loop {
+        let answer = client.get("/health/ready").await;
+        if answer.status == status {
+            let told = if status == 200 { &answer.body["data"] } else { &answer.body["error"]["details"] };
+            return told["projections"].as_array().unwrap_or_else(|| panic!("{}", answer.text)).clone();
+        }
+        assert!(began.elapsed() < PATIENCE, "{}", answer.text);
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_ready_only_while_somebody_folds_its_read_models() {
+    let database = database().await;
+    let node = node(database.url(), &[("CAIRN_PROJECTIONS", "external")]).await;
+    let lag = |told: &[Value]| {
+        let memories = told.iter().find(|told| told["projection"] == "memories").expect("it is told of");
+        assert_eq!(memories["state"], "standby", "another process folds it");
+        memories["lag"].as_u64().expect("a number")
+    };
+    assert!(lag(&until_ready(node.client(), 503).await) > 0, "there is no generation yet");
+    let projector = Projector::start(node.data(), database.url(), &[]).await;
+    lag(&until_ready(node.client(), 200).await);
+    projector.kill9().await;
+    let mut writers = JoinSet::new();
+    for writer in 0..16 {
+        let client = node.client().clone();
+        writers.spawn(async move {
+            while add(&client, &format!("writer {writer}")).await.is_some()
+                && client.get("/projections").await.items()[0]["head"].as_u64().expect("a number") <= FAR_BEHIND
+            {
+            }
+        });
+    }
+    writers.join_all().await;
+    assert!(lag(&until_ready(node.client(), 503).await) > 10_000);
+    let _projector = Projector::start(node.data(), database.url(), &[]).await;
+    assert!(lag(&until_ready(node.client(), 200).await) <= 10_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -262,8 +304,8 @@ async fn one_trace_goes_from_the_request_into_the_projector() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_committed_is_published_to_kafka_in_order_across_restarts() {
-    let kafka = MockCluster::new(3).expect("a mock cluster");
-    let brokers = kafka.bootstrap_servers();
+    let cluster = MockCluster::new(3).expect("a mock cluster");
+    let brokers = cluster.bootstrap_servers();
     let database = database().await;
     let mut node = node(database.url(), &[("KAFKA_BROKERS", &brokers)]).await;
     for n in 0..50 {
@@ -275,27 +317,6 @@ async fn what_is_committed_is_published_to_kafka_in_order_across_restarts() {
         add(node.client(), &format!("note {n}")).await.expect("it is added");
     }
     let head = node.client().get("/status").await.position();
-    let positions = tokio::task::spawn_blocking(move || consume(&brokers, head)).await.expect("the consumer ends");
+    let positions = kafka::published(&brokers, &["memory", "principal"], head).await;
     assert!(positions.into_iter().eq(1..=head), "something was lost, doubled or out of place");
-}
-
-/// Reads both families until the log's last position was seen; returns all positions in ascending order.
-fn consume(brokers: &str, head: u64) -> Vec<u64> {
-    let mut client = ClientConfig::new();
-    client.set("bootstrap.servers", brokers).set("group.id", "test").set("auto.offset.reset", "earliest");
-    client.set("topic.metadata.refresh.interval.ms", "200");
-    let consumer: BaseConsumer = client.create().expect("a consumer");
-    consumer.subscribe(&["cairn.memory", "cairn.principal"]).expect("topics");
-    let began = Instant::now();
-    let mut positions = Vec::new();
-    while positions.len() < usize::try_from(head).expect("small") && began.elapsed() < PATIENCE {
-        let Some(Ok(message)) = consumer.poll(Duration::from_millis(200)) else { continue };
-        let headers = message.headers().expect("the envelope");
-        let position =
-            headers.iter().find(|header| header.key == "cairn-position").and_then(|header| header.value);
-        let text = std::str::from_utf8(position.expect("a position")).expect("digits");
-        positions.push(text.parse().expect("a number"));
-    }
-    positions.sort_unstable();
-    positions
 }
