@@ -104,7 +104,7 @@ impl KurrentStore {
         let (report, reported) = oneshot::channel();
         let (link, copy) = (Link::new(server.clone(), brain), Arc::clone(&local));
         let keeper = on_a_thread("kurrentdb-append", async move {
-            let opened = keeper(link, copy, begun).await;
+            let opened = keeper(link, copy, begun, news).await;
             let (keeper, report_of_it) = match opened {
                 Ok(keeper) => {
                     let marked = keeper.marked();
@@ -114,7 +114,7 @@ impl KurrentStore {
             };
             // Whoever opens it may have gone.
             if let (Ok(()), Some(keeper)) = (report.send(report_of_it), keeper) {
-                keeper.run(jobs, news).await;
+                keeper.run(jobs).await;
             }
         })?;
         let marked = reported.await.map_err(|_| closed())??;
@@ -240,9 +240,14 @@ fn on_a_thread(name: &str, task: impl Future<Output = ()> + Send + 'static) -> R
 }
 
 /// A keeper whose copy has everything that the server has.
-async fn keeper(mut link: Link, local: Arc<SqliteStore>, begun: Begun) -> Result<Keeper, KurrentError> {
+async fn keeper(
+    mut link: Link,
+    local: Arc<SqliteStore>,
+    begun: Begun,
+    news: mpsc::Receiver<News>,
+) -> Result<Keeper, KurrentError> {
     let mark = begin(&mut link, &local, begun).await?;
-    let mut keeper = Keeper::new(local, link, mark);
+    let mut keeper = Keeper::new(local, link, mark, news);
     keeper.begin().await?;
     Ok(keeper)
 }

@@ -31,6 +31,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// About what the metadata of a record takes besides what is nested in it, and its framing.
 const ENVELOPE_BYTES: usize = 400;
+/// How long the subscription is given to bring what others have appended, before the server is asked for it.
+const HEARD_WITHIN: Duration = Duration::from_millis(20);
 /// How often a long catch-up says how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
@@ -62,12 +64,16 @@ struct Waiting {
 type Outcomes = Vec<Result<Appended, AppendError>>;
 
 /// Why an attempt came to nothing.
+#[derive(Debug, thiserror::Error)]
 enum Setback {
     /// Trying again may help.
+    #[error(transparent)]
     Passing(StoreError),
     /// The server takes no append of this size.
+    #[error("KurrentDB takes nothing as large as this")]
     TooLarge,
     /// Trying again will not help.
+    #[error(transparent)]
     Lasting(StoreError),
 }
 
@@ -87,13 +93,20 @@ pub(super) struct Keeper {
     partial: Vec<Record>,
     /// Whether the server is known to be the one that the copy was made from.
     confirmed: bool,
+    /// What the subscription brings.
+    news: mpsc::Receiver<News>,
+    /// Whether nothing more will come from there.
+    is_deaf: bool,
+    /// Whether something was brought that could not be taken in.
+    is_behind: bool,
 }
 
 impl Keeper {
     /// A keeper of a copy that is at this mark.
-    pub(super) fn new(local: Arc<SqliteStore>, link: Link, mark: Mark) -> Self {
+    pub(super) fn new(local: Arc<SqliteStore>, link: Link, mark: Mark, news: mpsc::Receiver<News>) -> Self {
         let marked = watch::Sender::new(mark.revision);
-        Self { local, link, mark, marked, partial: Vec::new(), confirmed: false }
+        let (partial, confirmed, is_deaf, is_behind) = (Vec::new(), false, false, false);
+        Self { local, link, mark, marked, partial, confirmed, news, is_deaf, is_behind }
     }
 
     /// How far the copy is.
@@ -102,8 +115,8 @@ impl Keeper {
     }
 
     /// Works until the queue is closed and empty.
-    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Job>, mut news: mpsc::Receiver<News>) {
-        let (mut jobs, mut told, mut is_deaf) = (Vec::new(), Vec::new(), false);
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+        let (mut jobs, mut told) = (Vec::new(), Vec::new());
         let mut waiting = VecDeque::new();
         loop {
             tokio::select! {
@@ -113,10 +126,11 @@ impl Keeper {
                         return;
                     }
                 }
-                count = news.recv_many(&mut told, QUEUED_RECORDS), if !is_deaf => {
-                    is_deaf = count == 0;
+                count = self.news.recv_many(&mut told, QUEUED_RECORDS), if !self.is_deaf => {
+                    self.is_deaf = count == 0;
                     self.hear(std::mem::take(&mut told)).await;
                 }
+                () = tokio::time::sleep(LONGEST_PAUSE), if self.is_behind => self.look_again().await,
             }
             for job in jobs.drain(..) {
                 match job {
@@ -213,7 +227,8 @@ impl Keeper {
 
     /// Reads what others have appended.
     async fn overtaken(&mut self) -> Result<(), Setback> {
-        if self.catch_up().await? {
+        // The subscription brings it sooner than it can be asked for.
+        if self.listen().await || self.catch_up().await? {
             return Ok(());
         }
         // Either its stream is shorter now, or a member of the cluster that lags behind has answered.
@@ -222,13 +237,37 @@ impl Keeper {
         Err(Setback::Passing(unavailable("KurrentDB has newer events and does not show them yet")))
     }
 
+    /// Waits a moment for what the subscription brings; tells whether anything new was taken in.
+    async fn listen(&mut self) -> bool {
+        let (before, until) = (self.mark, tokio::time::Instant::now() + HEARD_WITHIN);
+        let mut told = Vec::new();
+        while !self.is_deaf && self.mark == before {
+            let hearing = self.news.recv_many(&mut told, QUEUED_RECORDS);
+            let Ok(count) = tokio::time::timeout_at(until, hearing).await else { break };
+            self.is_deaf = count == 0;
+            self.hear(std::mem::take(&mut told)).await;
+        }
+        self.mark != before
+    }
+
+    /// Tries again to take in what could not be taken in when it was brought.
+    async fn look_again(&mut self) {
+        let looked = async {
+            self.confirm().await?;
+            self.catch_up().await
+        };
+        match looked.await {
+            Ok(_) => self.is_behind = false,
+            Err(setback) => tracing::debug!(%setback, "the copy of the log stays behind"),
+        }
+    }
+
     /// Brings the copy up to the stream's end.
     pub(super) async fn begin(&mut self) -> Result<(), StoreError> {
-        match self.confirm().await {
-            Ok(()) => Ok(()),
-            Err(Setback::Passing(error) | Setback::Lasting(error)) => Err(error),
-            Err(Setback::TooLarge) => Err(unavailable("KurrentDB refused a read as too large")),
-        }
+        self.confirm().await.map_err(|setback| match setback {
+            Setback::Passing(error) | Setback::Lasting(error) => error,
+            Setback::TooLarge => unavailable(setback.to_string()),
+        })
     }
 
     /// Makes sure that the server's stream is the one that the copy was made from.
@@ -322,8 +361,9 @@ impl Keeper {
                 self.catch_up().await.map(drop)
             }
         };
-        if let Err(Setback::Passing(error) | Setback::Lasting(error)) = heard.await {
-            tracing::warn!(%error, "what others have appended could not be taken in; it will be tried again");
+        if let Err(setback) = heard.await {
+            self.is_behind = true;
+            tracing::warn!(%setback, "what others have appended could not be taken in; it will be tried again");
         }
     }
 

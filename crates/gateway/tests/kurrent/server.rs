@@ -83,7 +83,7 @@ pub struct Site {
     pub store: SharedStore,
     serving: Option<Serving>,
     behind: watch::Sender<SocketAddr>,
-    wire: watch::Sender<Wire>,
+    wire: watch::Sender<(Wire, u64)>,
     front: SocketAddr,
     pub folder: tempfile::TempDir,
 }
@@ -98,7 +98,7 @@ impl Site {
         let serving = Serving::start(Arc::clone(&store)).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let front = listener.local_addr().expect("bound");
-        let (behind, wire) = (watch::Sender::new(serving.address), watch::Sender::new(Wire::Open));
+        let (behind, wire) = (watch::Sender::new(serving.address), watch::Sender::new((Wire::Open, 0)));
         tokio::spawn(relay(listener, behind.subscribe(), wire.subscribe()));
         let folder = tempfile::tempdir().expect("a folder");
         Self { store, serving: Some(serving), behind, wire, front, folder }
@@ -109,7 +109,8 @@ impl Site {
     }
 
     pub fn set(&self, wire: Wire) {
-        self.wire.send_replace(wire);
+        // Cuts are counted, so that one is noticed however short it is.
+        self.wire.send_modify(|now| *now = (wire, now.1 + u64::from(wire == Wire::Cut)));
     }
 
     /// Ends the gateway and begins another one over the same log, or another log.
@@ -150,9 +151,10 @@ pub fn stream_name() -> String {
     format!("cairn-{}", BRAIN.simple())
 }
 
-async fn relay(listener: TcpListener, behind: watch::Receiver<SocketAddr>, wire: watch::Receiver<Wire>) {
+async fn relay(listener: TcpListener, behind: watch::Receiver<SocketAddr>, wire: watch::Receiver<(Wire, u64)>) {
     while let Ok((client, _)) = listener.accept().await {
-        if *wire.borrow() == Wire::Cut {
+        let (now, cuts) = *wire.borrow();
+        if now == Wire::Cut {
             continue;
         }
         let (behind, mut cut, wire) = (*behind.borrow(), wire.clone(), wire.clone());
@@ -163,7 +165,7 @@ async fn relay(listener: TcpListener, behind: watch::Receiver<SocketAddr>, wire:
             let answering = async {
                 let mut buffer = [0; 16_384];
                 while let Ok(count @ 1..) = from_server.read(&mut buffer).await {
-                    if *wire.borrow() == Wire::Open && to_client.write_all(&buffer[..count]).await.is_err() {
+                    if wire.borrow().0 == Wire::Open && to_client.write_all(&buffer[..count]).await.is_err() {
                         return;
                     }
                 }
@@ -171,7 +173,7 @@ async fn relay(listener: TcpListener, behind: watch::Receiver<SocketAddr>, wire:
             tokio::select! {
                 _ = tokio::io::copy(&mut from_client, &mut to_server) => {}
                 () = answering => {}
-                _ = cut.wait_for(|wire| *wire == Wire::Cut) => {}
+                _ = cut.wait_for(|wire| wire.1 != cuts) => {}
             }
         });
     }
