@@ -31,7 +31,7 @@ enum Kind {
 use Kind::{Counter, Gauge, Histogram};
 
 /// The projections' and the log's own are measured in their packages; they are described here with the rest.
-const DESCRIPTIONS: [(Kind, &str, Unit, &str); 23] = [
+const DESCRIPTIONS: [(Kind, &str, Unit, &str); 25] = [
     (Gauge, UPTIME, Unit::Seconds, "Time since the process started to measure."),
     (Counter, HTTP_REQUESTS, Unit::Count, "HTTP requests answered, by method, route and status."),
     (
