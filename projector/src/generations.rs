@@ -120,15 +120,17 @@ pub trait Generations: Send + Sync {
         self.choose(Serving { generation, previous, erased: 0 })
     }
 
-    /// Notes that the generation before the serving one is gone. It is deleted first: were it the other way round, a kill
+    /// Notes that a generation is gone, should it be the one before the serving one. It is deleted first: were it the other way round, a kill
     /// in between would leave something that looks like a build to go on with.
     ///
     /// # Errors
     /// When it cannot be written.
-    fn drop_previous(&self) -> io::Result<()> {
+    fn drop_previous(&self, generation: u64) -> io::Result<()> {
         match self.serving()? {
-            Some(serving) => self.choose(Serving { previous: None, ..serving }),
-            None => Ok(()),
+            Some(serving) if serving.previous == Some(generation) => {
+                self.choose(Serving { previous: None, ..serving })
+            }
+            Some(_) | None => Ok(()),
         }
     }
 

@@ -166,7 +166,9 @@ mod tests {
         generations.serve(numbers[0]).expect("goes back");
         assert_eq!(generations.unfinished().expect("reads"), Some(numbers[2]), "never the one before");
         generations.delete(numbers[1]).expect("deletes");
-        generations.drop_previous().expect("writes");
+        generations.drop_previous(numbers[2]).expect("is not the one before");
+        assert_eq!(generations.serving().expect("reads").and_then(|serving| serving.previous), Some(numbers[1]));
+        generations.drop_previous(numbers[1]).expect("writes");
         let serving = generations.serving().expect("reads");
         assert_eq!(serving, Some(Serving { generation: numbers[0], previous: None, erased: 0 }));
         assert_eq!(generations.unfinished().expect("reads"), Some(numbers[2]));

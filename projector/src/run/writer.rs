@@ -288,13 +288,14 @@ impl Writer {
             Ok(())
         })?;
         self.stage = Stage::Serving;
+        let useless = self.slot.switched(replaced, self.position);
         self.slot.show(self.position);
         let seconds = since.elapsed().as_secs_f64();
         self.progress.send_modify(|progress| progress.swap_seconds = Some(seconds));
         metrics::histogram!("cairn_projection_swap_seconds", "projection" => self.name()).record(seconds);
         let (projection, position) = (self.name(), self.position);
         tracing::info!(projection, generation = number, position, seconds, "serving");
-        self.slot.switched(replaced, position);
+        self.slot.tidy(useless);
         self.phase(Phase::Live);
         Ok(())
     }

@@ -35,20 +35,26 @@ impl Slot {
         Some(Replaced::Serving(self.shown()))
     }
 
-    /// After a switch the generation before is kept as the way back, and no other. It goes, too, where it never served
-    /// this program or holds what was erased before the one that serves now had got `position`.
-    pub(crate) fn switched(&self, replaced: Replaced, position: u64) {
+    /// After a switch the generation before is kept as the way back. Gives it instead where it is of no use: it never served
+    /// this program, or holds what was erased before the one that serves now had got to `position`.
+    pub(crate) fn switched(&self, replaced: Replaced, position: u64) -> Option<u64> {
         let previous = self.generations.serving().ok().flatten().and_then(|serving| serving.previous);
-        *self.kept() = previous;
         let is_of_use = match replaced {
             Replaced::Serving(seen) => !self.is_erased_between(seen, position),
             Replaced::Nothing => false,
         };
-        if let Some(previous) = previous.filter(|_| !is_of_use) {
-            self.forget(previous);
-        }
-        self.forget_older(previous.as_slice());
+        *self.kept() = previous.filter(|_| is_of_use);
         self.swap_ended();
+        previous.filter(|_| !is_of_use)
+    }
+
+    /// Deletes what is left after a swap: what the swap made useless, and everything older than the way back.
+    pub(crate) fn tidy(&self, useless: Option<u64>) {
+        if let Some(useless) = useless {
+            self.forget(useless);
+        }
+        let kept = *self.kept();
+        self.forget_older(kept.as_slice());
     }
 
     /// A swap is in the register, or will never be.

@@ -76,11 +76,8 @@ impl Slot {
         let open = |source| ProjectorError::Open { projection, source };
         self.projection.delete(&self.generations.place(number)).map_err(open)?;
         self.generations.delete(number).map_err(folder)?;
-        let was_kept = self.kept().take_if(|kept| *kept == number).is_some();
-        if was_kept {
-            self.generations.drop_previous().map_err(folder)?;
-        }
-        Ok(())
+        self.kept().take_if(|kept| *kept == number);
+        self.generations.drop_previous(number).map_err(folder)
     }
 
     pub(super) fn forget_older(&self, kept: &[u64]) {

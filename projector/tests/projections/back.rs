@@ -162,7 +162,7 @@ async fn a_generation_of_another_version_is_no_way_back() {
     file.pragma_update(None, "user_version", 4_711).expect("writes");
     drop(file);
     let stage = stage.restart().await;
-    stage.settle().await;
+    stage.live().await;
     assert_eq!(generations(&stage).await, (Some(3), None));
     assert!(!folder(&stage, 1).exists() && !folder(&stage, 2).exists());
 }

@@ -12,6 +12,8 @@ use crate::brain;
 use crate::log::Log;
 use crate::stage::{PATIENCE, Stage, digest_of, models};
 
+/// What has not moved for so long does not move.
+const STILL: Duration = Duration::from_secs(2);
 /// As long as anything would take that a pause should have kept from happening.
 const WHILE: Duration = Duration::from_millis(200);
 
@@ -73,8 +75,7 @@ async fn a_pause_outlasts_a_restart() {
         assert_eq!(stage.digest(name).await, digest_of(&stage.log, &model, 100, 1 << 20).await, "{name}");
     }
     let stage = stage.restart().await;
-    stage.settle().await;
-    assert!(stage.projector.status().await.iter().all(|status| status.state == State::Live), "nothing is paused");
+    stage.live().await;
 }
 
 #[tokio::test]
@@ -102,9 +103,8 @@ async fn a_build_stands_still_with_its_projection_and_goes_on_with_it() {
     progress.wait_for(|progress| progress.position > 0).await.expect("gets on");
     stage.projector.pause("memories").await.expect("pauses");
     // What is on its way to the disk by now still gets there.
-    tokio::time::sleep(WHILE).await;
+    while tokio::time::timeout(STILL, progress.changed()).await.is_ok() {}
     let reached = progress.borrow().position;
-    tokio::time::sleep(WHILE).await;
     let status = &stage.projector.status().await[0];
     assert_eq!((status.state, status.generation), (State::Paused, Some(1)));
     assert_eq!(status.rebuild.as_ref().map(|build| build.position), Some(reached));

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cairn_domain::id::MemoryId;
 use cairn_event_store::{Direction, Filter, MemoryStore, Position, SharedStore, SqliteStore};
 use cairn_projector::fold::Fold;
-use cairn_projector::{Generation, Place, Projection, Projector, SqliteProjection};
+use cairn_projector::{Generation, Place, Projection, Projector, SqliteProjection, State};
 use cairn_read_model::memories::{Found, MemoryView};
 use cairn_read_model::{Memories, Timeline};
 use tempfile::TempDir;
@@ -60,6 +60,16 @@ impl Stage {
         let head = self.log.head();
         self.projector.wait_for_all(head, PATIENCE).await.expect("catches up");
         head
+    }
+
+    /// Waits until every projection has everything, and nothing is left of what was before.
+    pub async fn live(&self) {
+        self.settle().await;
+        let began = Instant::now();
+        while self.projector.status().await.iter().any(|status| status.state != State::Live) {
+            assert!(began.elapsed() < PATIENCE, "{:#?}", self.projector.status().await);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     pub async fn view(&self, id: MemoryId) -> MemoryView {
