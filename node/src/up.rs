@@ -266,7 +266,9 @@ fn greet(brain: &Brain, url: &str, config: &Config) {
     println!("  data   {}", brain.folder.path().display());
     println!("  token  {}", brain.folder.owner_token().display());
     match (&config.kurrentdb, &config.database) {
-        (Some(_), Some(_)) => println!("  the log is in KurrentDB, keys, tokens and read models are in PostgreSQL"),
+        (Some(_), Some(_)) => {
+            println!("  the log is in KurrentDB, keys, tokens and read models are in PostgreSQL")
+        }
         (Some(_), None) => println!("  the log is in KurrentDB"),
         (None, Some(_)) => println!("  log, keys, tokens and read models are in PostgreSQL"),
         (None, None) => {}

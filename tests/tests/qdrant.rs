@@ -23,7 +23,8 @@ async fn node(double: &Double) -> Node {
 }
 
 async fn add(client: &Client, title: &str) -> String {
-    let answer = client.post("/memories", json!({ "kind": "note", "title": title, "body": "kept in a jar" })).await;
+    let answer =
+        client.post("/memories", json!({ "kind": "note", "title": title, "body": "kept in a jar" })).await;
     assert!(answer.status < 300, "{}", answer.body);
     answer.body["data"]["id"].as_str().expect("a memory has an id").to_owned()
 }

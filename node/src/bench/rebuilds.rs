@@ -55,7 +55,8 @@ pub async fn measure(plan: &Plan, node: &Served, size: usize, report: &mut Repor
 /// Rebuilds models side by side; events a second.
 async fn rebuild(node: &Served, names: &[&str]) -> Result<f64> {
     let (started, head) = (Instant::now(), node.brain.handler.store().head().borrow().0);
-    let handles = try_join_all(names.iter().map(|name| node.brain.projector.rebuild(name, Rebuild::from_scratch()))).await?;
+    let handles =
+        try_join_all(names.iter().map(|name| node.brain.projector.rebuild(name, Rebuild::from_scratch()))).await?;
     try_join_all(handles.iter().map(|handle| handle.finished())).await?;
     Ok(head as f64 / started.elapsed().as_secs_f64())
 }
@@ -70,7 +71,9 @@ async fn swap(node: &Served, size: usize, report: &mut Report) -> Result<()> {
     let over = Arc::new(AtomicBool::new(false));
     let started = Instant::now();
     let readers: Vec<_> = (0..READERS)
-        .map(|number| tokio::spawn(paced(node.address, node.token.clone(), Arc::clone(&ids), number, Arc::clone(&over))))
+        .map(|number| {
+            tokio::spawn(paced(node.address, node.token.clone(), Arc::clone(&ids), number, Arc::clone(&over)))
+        })
         .collect();
     rebuild(node, &[MEMORIES]).await?;
     over.store(true, Ordering::Relaxed);
@@ -81,7 +84,13 @@ async fn swap(node: &Served, size: usize, report: &mut Report) -> Result<()> {
         failed += failures;
     }
     let rate = samples.len() as f64 / started.elapsed().as_secs_f64();
-    report.add("memories", format!("{size}: reads during a rebuild"), rate, "reads/s", Some(Demand::AtLeast(900.0)));
+    report.add(
+        "memories",
+        format!("{size}: reads during a rebuild"),
+        rate,
+        "reads/s",
+        Some(Demand::AtLeast(900.0)),
+    );
     report.add("memories", format!("{size}: of them failed"), failed as f64, "reads", Some(Demand::AtMost(0.0)));
     report.add("memories", format!("{size}: their p99"), quantile(&mut samples, 0.99), "ms", None);
     let slowest = quantile(&mut samples, 1.0);
@@ -116,7 +125,10 @@ async fn paced(
 /// How long it takes to copy the rows of all serving models into tables without row-level security.
 async fn copy(pool: &PgPool, brain: Uuid) -> Result<Duration> {
     let mut reader = pool.acquire().await?.detach();
-    sqlx::query("SELECT set_config('cairn.tenant', $1, false)").bind(brain.to_string()).execute(&mut reader).await?;
+    sqlx::query("SELECT set_config('cairn.tenant', $1, false)")
+        .bind(brain.to_string())
+        .execute(&mut reader)
+        .await?;
     let tables: Vec<(String, String)> = sqlx::query_as(
         "SELECT serving.schema::text, tables.tablename::text
            FROM cairn.serving JOIN pg_tables AS tables ON tables.schemaname = serving.schema
@@ -127,14 +139,16 @@ async fn copy(pool: &PgPool, brain: Uuid) -> Result<Duration> {
     run(pool, format!("DROP SCHEMA IF EXISTS {COPIES} CASCADE; CREATE SCHEMA {COPIES}")).await?;
     let mut took = Duration::ZERO;
     for (number, (schema, table)) in tables.iter().enumerate() {
-        took += copy_table(pool, &mut reader, &format!("{schema}.{table}"), &format!("{COPIES}.t{number}")).await?;
+        took +=
+            copy_table(pool, &mut reader, &format!("{schema}.{table}"), &format!("{COPIES}.t{number}")).await?;
     }
     run(pool, format!("DROP SCHEMA {COPIES} CASCADE")).await?;
     Ok(took)
 }
 
 async fn copy_table(pool: &PgPool, reader: &mut PgConnection, from: &str, to: &str) -> Result<Duration> {
-    let key = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'p' AND conrelid = $1::regclass";
+    let key =
+        "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'p' AND conrelid = $1::regclass";
     let key: Option<String> = sqlx::query_scalar(key).bind(from).fetch_optional(&mut *reader).await?;
     run(pool, format!("CREATE TABLE {to} (LIKE {from} INCLUDING DEFAULTS)")).await?;
     if let Some(key) = key {

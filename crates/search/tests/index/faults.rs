@@ -8,11 +8,11 @@ use cairn_search::document::Change;
 use cairn_search::embedder::StaticEmbedder;
 use cairn_search::index::{Checkpoint, SearchError, SearchIndex, Server, Settings, Timeouts};
 use cairn_testkit::Seed;
+use cairn_testkit::qdrant::{Double, Fault};
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
-use cairn_testkit::qdrant::{Double, Fault};
 use crate::stage::{new_brain, server, server_of, settings};
 use crate::support::{document, found, memory, put, query};
 

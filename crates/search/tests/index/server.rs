@@ -8,13 +8,13 @@ use cairn_search::document::Document;
 use cairn_search::embedder::StaticEmbedder;
 use cairn_search::index::{ApiKey, Checkpoint, SearchError, SearchIndex, Server, Settings, UPSERT_POINTS};
 use cairn_search::query::{Filter, Query};
+use cairn_testkit::qdrant::Double;
 use qdrant_client::qdrant::alias_operations::Action;
 use qdrant_client::qdrant::payload_index_params::IndexParams;
 use qdrant_client::qdrant::value::Kind as ValueKind;
 use qdrant_client::qdrant::vectors_config::Config;
 use qdrant_client::qdrant::{AliasOperations, Distance, FieldType, Modifier, PayloadIndexParams, Value};
 
-use cairn_testkit::qdrant::Double;
 use crate::stage::{Stage, new_brain, server, server_of, settings};
 use crate::support::{at, document, found, memory, numbers, put, query};
 

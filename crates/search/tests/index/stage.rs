@@ -8,10 +8,9 @@ use std::time::Duration;
 use cairn_domain::id::BrainId;
 use cairn_search::embedder::{Embedder, StaticEmbedder};
 use cairn_search::index::{ApiKey, SearchError, SearchIndex, Server, Settings, Timeouts};
+use cairn_testkit::qdrant::Double;
 use tempfile::TempDir;
 use uuid::Uuid;
-
-use cairn_testkit::qdrant::Double;
 
 /// The variable that names a real server, and the one that holds its key.
 const URL: &str = "QDRANT_URL";

@@ -79,7 +79,12 @@ const DESCRIPTIONS: &[(Kind, &str, Unit, &str)] = &[
     ),
     (Gauge, "cairn_gateway_connections", Unit::Count, "Connections of the gateway that are open."),
     (Counter, "cairn_gateway_appended_events_total", Unit::Count, "Events that clients of the gateway appended."),
-    (Counter, "cairn_gateway_refused_appends_total", Unit::Count, "Appends through the gateway that came to nothing."),
+    (
+        Counter,
+        "cairn_gateway_refused_appends_total",
+        Unit::Count,
+        "Appends through the gateway that came to nothing.",
+    ),
     (Counter, "cairn_gateway_sent_messages_total", Unit::Count, "Messages that the gateway answered reads with."),
 ];
 
