@@ -1,12 +1,12 @@
 //! How fast a projection is built from a log on disk, and how soon a write becomes visible.
 //!
-//! `cargo run --release -p cairn-projector --example rebuild_speed [memories] [projection]`
+//! `cargo run --release -p cairn-projector --example rebuild_speed [memories] [projection] [workers]`
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cairn_event_store::{SharedStore, SqliteStore};
-use cairn_projector::{Projection, Projector, Rebuild, SqliteProjection};
+use cairn_projector::{Projection, Projector, Rebuild, SqliteProjection, Workers};
 use cairn_read_model::{Memories, Timeline};
 use uuid::Uuid;
 
@@ -25,6 +25,8 @@ async fn main() {
     let mut arguments = std::env::args().skip(1);
     let memories: usize = arguments.next().map_or(50_000, |number| number.parse().expect("a number of memories"));
     let projection = arguments.next().unwrap_or_else(|| "memories".into());
+    let workers = arguments.next().map_or(1, |number| number.parse().expect("a number of workers"));
+    let workers = Workers::try_from(workers).expect("not too many");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let store: SharedStore =
         Arc::new(SqliteStore::open(folder.path().join("log.db"), Uuid::now_v7()).expect("opens"));
@@ -44,10 +46,13 @@ async fn main() {
     let projector = Projector::start(store.clone(), root.clone(), models).await.expect("starts");
     projector.wait_for(&projection, log.head(), Duration::from_secs(3_600)).await.expect("is built");
     report("first build", &log, began);
+    shares();
     let began = Instant::now();
-    let rebuild = projector.rebuild(&projection, Rebuild::from_scratch()).await.expect("begins");
+    let how = Rebuild { workers, ..Rebuild::from_scratch() };
+    let rebuild = projector.rebuild(&projection, how).await.expect("begins");
     rebuild.finished().await.expect("finishes");
-    report("rebuild beside the serving one", &log, began);
+    report(&format!("rebuild beside the serving one, workers: {}", workers.count()), &log, began);
+    shares();
     let began = Instant::now();
     let (position, digest) = projector.digest(&projection).await.expect("digests");
     println!("digest at {position}: {} in {:.1?}", &digest[..16], began.elapsed());
@@ -62,6 +67,25 @@ async fn main() {
 fn report(what: &str, log: &Log, began: Instant) {
     let seconds = began.elapsed().as_secs_f64();
     println!("{what}: {seconds:.2} s, {:.0} events/s", log.head().0 as f64 / seconds);
+}
+
+/// How long each thread of the runs has had a processor, on Linux.
+fn shares() {
+    /// The kernel counts in hundredths of a second.
+    const TICKS_PER_SECOND: f64 = 100.0;
+    for task in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+        let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        let fields: Vec<u64> = stat
+            .rsplit(')')
+            .next()
+            .map(|rest| rest.split_whitespace().skip(11).take(2).flat_map(str::parse).collect())
+            .unwrap_or_default();
+        if name.contains("-fold") || name.contains("-write") {
+            let seconds = fields.iter().sum::<u64>() as f64 / TICKS_PER_SECOND;
+            println!("  {} had a processor for {seconds:.2} s", name.trim());
+        }
+    }
 }
 
 /// 1,000 commands a second for ten seconds, each waited for.

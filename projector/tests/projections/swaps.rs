@@ -17,7 +17,7 @@ use crate::shared::Shared;
 use crate::stage::{PATIENCE, Stage};
 
 /// How many readers there are, each as quick as it can.
-const READERS: usize = 4;
+const READERS: usize = 6;
 /// How many memories there are when they begin.
 const MEMORIES: usize = 400;
 /// What they read together at least, whatever else the machine does.
@@ -25,7 +25,9 @@ const READS_PER_SECOND: f64 = 1_000.0;
 /// What is asked of a swap.
 const SWAP_WITHIN: Duration = Duration::from_secs(1);
 /// Every so many reads a reader lists memories and looks whether they are all there.
-const LIST_EVERY: usize = 64;
+const LIST_EVERY: usize = 128;
+/// Every so many reads it reads a memory with all that is said of it; the others are small.
+const GET_EVERY: usize = 8;
 
 /// Readers that fail when anything is not as it should be.
 struct Readers {
@@ -62,13 +64,13 @@ fn read(memories: &Memories, ids: &[MemoryId], reader: usize, over: &AtomicBool)
             assert_eq!(page.items.len(), 200, "half of a generation");
             let stats = memories.stats().expect("answers at any moment");
             assert!(stats.memories >= ids.len() as u64, "half of a generation: {}", stats.memories);
-        } else if reads % 2 == 0 {
+        } else if reads % GET_EVERY == 0 {
+            let id = ids[(reads * 31 + reader) % ids.len()];
+            assert!(matches!(memories.get(id).expect("answers at any moment"), Found::Memory(_)), "{id}");
+        } else {
             let position = memories.position().expect("answers at any moment");
             assert!(position >= seen, "what was seen is never unseen");
             seen = position;
-        } else {
-            let id = ids[(reads * 31 + reader) % ids.len()];
-            assert!(matches!(memories.get(id).expect("answers at any moment"), Found::Memory(_)), "{id}");
         }
         reads += 1;
     }
