@@ -137,7 +137,7 @@ async fn a_source_that_cannot_be_is_refused_at_the_start() {
     node.stop().await;
     for (principal, words) in [("nobody", "cairn token create --name nobody"), ("owner", "as the user")] {
         write_config(&node, "localhost:1", principal);
-        let refused = node.launch().await.err().expect("it is refused");
+        let refused = node.launch().await.expect_err("it is refused");
         assert!(refused.log.contains(words), "{}", refused.log);
     }
 }
