@@ -531,6 +531,29 @@ pub struct Problem {
     pub message: String,
 }
 
+/// What publishes to Kafka and reads from it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Kafka {
+    /// The publisher.
+    #[serde(default)]
+    pub publisher: Option<KafkaWork>,
+    /// The sources.
+    #[serde(default)]
+    pub sources: Vec<KafkaWork>,
+}
+
+/// How a publisher or a source fares.
+#[derive(Debug, Clone, Deserialize)]
+pub struct KafkaWork {
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub state: String,
+    /// Why it does not get on.
+    #[serde(default)]
+    pub problem: Option<String>,
+}
+
 /// How a node is doing.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Status {
@@ -567,6 +590,9 @@ pub struct Status {
     /// How much memory it uses.
     #[serde(default)]
     pub memory_bytes: Option<u64>,
+    /// How it gets on with Kafka.
+    #[serde(default)]
+    pub kafka: Option<Kafka>,
     /// What it has signed of its log.
     #[serde(default)]
     pub signed: Option<Signed>,

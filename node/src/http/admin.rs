@@ -9,12 +9,14 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use cairn_command::CommandError;
+use cairn_domain::id::PrincipalId;
 use cairn_domain::truth::Truth;
 use cairn_event_store::notary::{self, Checkpoint};
 use cairn_event_store::verify::Damage;
 use cairn_projector::{ProjectionStatus, State as Health};
 use cairn_read_model::memories::{Direction, ListQuery, MemoryFilter, Sort, Stats};
 use cairn_telemetry::brain;
+use chrono::Utc;
 use futures::stream;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
@@ -263,15 +265,15 @@ async fn export(State(app): State<App>, caller: Caller) -> Result<Response, ApiE
     super::reads::wait(&app, MEMORIES, Some(head)).await?;
     let (lines, stream) = mpsc::channel::<Json>(STREAM_QUEUE);
     tokio::spawn(async move {
-        if let Err(error) = export_all(&app, &lines).await {
+        if let Err(error) = export_all(&app, caller.0.id, &lines).await {
             let _ = lines.send(json!({ "error": error.message })).await;
         }
     });
     Ok(json_lines(stream))
 }
 
-/// Sends every memory, page by page. Ends early when nobody reads any more.
-async fn export_all(app: &App, lines: &mpsc::Sender<Json>) -> Result<(), ApiError> {
+/// Sends every memory, page by page. Ends early when nobody reads any more, or who reads may no longer.
+async fn export_all(app: &App, reader: PrincipalId, lines: &mpsc::Sender<Json>) -> Result<(), ApiError> {
     let mut list = ListQuery {
         filter: MemoryFilter { archived: None, ..MemoryFilter::default() },
         sort: Sort::Created,
@@ -280,6 +282,7 @@ async fn export_all(app: &App, lines: &mpsc::Sender<Json>) -> Result<(), ApiErro
         ..ListQuery::default()
     };
     loop {
+        app.tokens.check(reader, Utc::now())?;
         let page = {
             let (reader, list) = (app.memories.clone(), list.clone());
             super::reads::query(move || reader.list(&list)).await?

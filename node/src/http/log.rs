@@ -28,6 +28,7 @@ use uuid::Uuid;
 use super::App;
 use super::error::ApiError;
 use super::extract::{Caller, Query};
+use crate::tokens::Denied;
 
 /// How many events are read from the store at a time.
 const PAGE: usize = 1_000;
@@ -105,9 +106,22 @@ impl LogQuery {
     }
 }
 
+/// Who reads an answer that goes on after its request was let in: it must not outlive the token.
+struct Reader {
+    principal: PrincipalId,
+    app: App,
+}
+
+impl Reader {
+    fn check(&self) -> Result<(), Denied> {
+        self.app.tokens.check(self.principal, Utc::now())
+    }
+}
+
 /// What is still to be replayed.
 struct Replay {
     store: SharedStore,
+    reader: Reader,
     filter: Filter,
     next: Option<Position>,
     to: Position,
@@ -119,6 +133,11 @@ impl Replay {
         let (Some(from), true) = (self.next, self.left > 0) else { return Ok(None) };
         if from > self.to {
             return Ok(None);
+        }
+        if let Err(denied) = self.reader.check() {
+            self.next = None;
+            let error = ApiError::from(denied);
+            return Ok(Some(error_line(error.code, &error.message)));
         }
         let limit = PAGE.min(usize::try_from(self.left).unwrap_or(PAGE));
         let page = match self.store.read_all(from, Direction::Forwards, &self.filter, limit).await {
@@ -132,8 +151,7 @@ impl Replay {
             Ok(page) => page,
             Err(error) => {
                 self.next = None;
-                let line = json!({ "error": { "code": "LOG_UNREADABLE", "message": error.to_string() } });
-                return Ok(Some(Bytes::from(format!("{line}\n"))));
+                return Ok(Some(error_line("LOG_UNREADABLE", &error.to_string())));
             }
         };
         self.next = page.next;
@@ -147,10 +165,20 @@ impl Replay {
     }
 }
 
-/// Replays a range of the log, one event a line. Where the log cannot be read on, the last line is an `error` instead.
+fn error_line(code: &str, message: &str) -> Bytes {
+    let line = json!({ "error": { "code": code, "message": message } });
+    format!("{line}\n").into()
+}
+
+/// Replays a range of the log, one event a line. Where the log cannot be read on, or the token works no longer, the last line
+/// is an `error` instead.
 #[utoipa::path(get, path = "/log", tag = "log", params(LogQuery),
     responses((status = 200, description = "Events as JSON lines, each with its whole envelope", content_type = "application/x-ndjson", body = String)))]
-async fn replay(State(app): State<App>, _: Caller, Query(query): Query<LogQuery>) -> Result<Response, ApiError> {
+async fn replay(
+    State(app): State<App>,
+    caller: Caller,
+    Query(query): Query<LogQuery>,
+) -> Result<Response, ApiError> {
     let store = Arc::clone(app.handler.store());
     let head = *store.head().borrow();
     let replay = Replay {
@@ -159,6 +187,7 @@ async fn replay(State(app): State<App>, _: Caller, Query(query): Query<LogQuery>
         to: query.to.map_or(head, |to| Position(to).min(head)),
         left: query.limit.unwrap_or(u64::MAX),
         store,
+        reader: Reader { principal: caller.0.id, app },
     };
     let lines = stream::try_unfold(replay, |mut replay| async move {
         let page = replay.page().await?;
@@ -185,7 +214,8 @@ async fn follow(
     };
     let after = seen.map_or_else(|| *store.head().borrow(), Position);
     let subscription = subscribe(store, after, query.filter());
-    let feed = Feed { subscription, waiting: VecDeque::new(), reader: caller.0.id, app };
+    let reader = Reader { principal: caller.0.id, app };
+    let feed = Feed { subscription, waiting: VecDeque::new(), reader };
     let events = stream::unfold(feed, |mut feed| async move { feed.next().await.map(|event| (Ok(event), feed)) });
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
@@ -194,8 +224,7 @@ async fn follow(
 struct Feed {
     subscription: Subscription,
     waiting: VecDeque<RecordedEvent>,
-    reader: PrincipalId,
-    app: App,
+    reader: Reader,
 }
 
 impl Feed {
@@ -208,19 +237,14 @@ impl Feed {
                     warn!(%error, "a live feed ended");
                     return None;
                 }
-                Err(_) => self.check_reader()?,
+                Err(_) => self.reader.check().ok()?,
             }
         }
-        self.check_reader()?;
+        self.reader.check().ok()?;
         let event = self.waiting.pop_front()?;
         let data = envelope(&event).inspect_err(|error| warn!(%error, "a live feed ended")).ok()?;
         let data = String::from_utf8(data).ok()?;
         Some(SseEvent::default().id(event.position.to_string()).event(&*event.event_type).data(data))
-    }
-
-    /// None once the reader may see no more: a feed outlives the request it began with, and must not outlive the token.
-    fn check_reader(&self) -> Option<()> {
-        self.app.tokens.check(self.reader, Utc::now()).ok()
     }
 }
 

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 
 use super::table::Table;
 use super::text::{bytes, count, duration, line, number, short_id};
-use crate::cli::model::{ImportReport, Projection, Status, Token};
+use crate::cli::model::{ImportReport, KafkaWork, Projection, Status, Token};
 use crate::cli::screen::{Screen, date_and_time};
 
 /// How many problems of an import are listed; the rest is counted.
@@ -39,12 +39,29 @@ pub fn status(screen: &Screen, status: &Status) -> String {
     if let Some(used) = status.memory_bytes {
         row("memory", bytes(used));
     }
+    if let Some(kafka) = &status.kafka {
+        let publisher = kafka.publisher.iter().map(|work| ("kafka, out", work));
+        for (direction, work) in publisher.chain(kafka.sources.iter().map(|work| ("kafka, in", work))) {
+            row(direction, kafka_work(screen, work));
+        }
+    }
     let mut out = table.render(screen.width);
     if !status.projections.is_empty() {
         out.push('\n');
         out.push_str(&projections(screen, &status.projections));
     }
     out
+}
+
+/// A publisher or a source in a line.
+fn kafka_work(screen: &Screen, work: &KafkaWork) -> String {
+    let state = match work.state.as_str() {
+        "running" => screen.paint.good("running"),
+        "failed" => screen.paint.removed("failed"),
+        other => line(other),
+    };
+    let problem = work.problem.as_deref().map(|problem| format!("  {}", line(problem))).unwrap_or_default();
+    format!("{}  {state}{problem}", line(&work.name))
 }
 
 /// Read models with how far they are.
