@@ -12,8 +12,8 @@ use cairn_proto::event_store::client::server_features::server_features_server::S
 use cairn_proto::event_store::client::server_features::{SupportedMethod, SupportedMethods};
 use cairn_proto::event_store::client::streams::streams_server::Streams;
 use cairn_proto::event_store::client::streams::{
-    AppendReq, AppendResp, BatchAppendReq, BatchAppendResp, DeleteReq, DeleteResp, ReadReq, TombstoneReq,
-    TombstoneResp, append_req, append_resp, delete_req, delete_resp, tombstone_req, tombstone_resp,
+    AppendReq, AppendResp, BatchAppendReq, BatchAppendResp, DeleteReq, DeleteResp, ReadReq, ReadResp,
+    TombstoneReq, TombstoneResp, append_req, append_resp, delete_req, delete_resp, tombstone_req, tombstone_resp,
 };
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
@@ -122,26 +122,34 @@ impl Core {
     }
 }
 
-/// Ends a read whose caller is let in no longer: it may go on for ever, and must not outlive the token it began with.
-fn while_admitted(core: Arc<Core>, credentials: Option<Credentials>, replies: ReplyStream) -> ReplyStream {
-    let next = move |(mut replies, mut checked): (ReplyStream, Instant)| {
-        let (core, credentials) = (Arc::clone(&core), credentials.clone());
-        async move {
-            loop {
-                let reply = timeout_at(checked + ADMISSION_CHECK, replies.next()).await;
-                if checked.elapsed() >= ADMISSION_CHECK {
-                    checked = Instant::now();
-                    if let Err(failure) = core.admit(credentials.as_ref()) {
-                        return Some((Err(failure.into()), (stream::empty().boxed(), checked)));
-                    }
-                }
-                if let Ok(reply) = reply {
-                    return reply.map(|reply| (reply, (replies, checked)));
+/// A read that ends once its caller is let in no longer: it may go on for ever, and must not outlive the token it began with.
+struct Admitted {
+    core: Arc<Core>,
+    credentials: Option<Credentials>,
+    replies: ReplyStream,
+    checked: Instant,
+}
+
+impl Admitted {
+    async fn next(&mut self) -> Option<Result<ReadResp, Status>> {
+        loop {
+            let reply = timeout_at(self.checked + ADMISSION_CHECK, self.replies.next()).await;
+            if self.checked.elapsed() >= ADMISSION_CHECK {
+                self.checked = Instant::now();
+                if let Err(failure) = self.core.admit(self.credentials.as_ref()) {
+                    self.replies = stream::empty().boxed();
+                    return Some(Err(failure.into()));
                 }
             }
+            if let Ok(reply) = reply {
+                return reply;
+            }
         }
-    };
-    stream::unfold((replies, Instant::now()), next).boxed()
+    }
+
+    fn replies(self) -> ReplyStream {
+        stream::unfold(self, |mut read| async move { read.next().await.map(|reply| (reply, read)) }).boxed()
+    }
 }
 
 /// The services over what they share.
@@ -158,7 +166,8 @@ impl Streams for Service {
         self.0.admit(credentials.as_ref())?;
         let plan = Plan::parse(request.into_inner())?;
         let replies = self.0.read(plan).await?;
-        Ok(Response::new(while_admitted(Arc::clone(&self.0), credentials, replies)))
+        let read = Admitted { core: Arc::clone(&self.0), credentials, replies, checked: Instant::now() };
+        Ok(Response::new(read.replies()))
     }
 
     async fn append(&self, request: Request<Streaming<AppendReq>>) -> Result<Response<AppendResp>, Status> {
