@@ -1,6 +1,7 @@
 //! The connection to the server, and what can go wrong on it.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use eventstore::{
@@ -42,7 +43,7 @@ mod code {
 /// Where a KurrentDB server is, and who calls it.
 #[derive(Clone)]
 pub struct Server {
-    settings: ClientSettings,
+    settings: Arc<ClientSettings>,
     prefix: String,
 }
 
@@ -59,7 +60,7 @@ impl Server {
     pub fn parse(url: &str) -> Result<Self, InvalidServer> {
         let known = SCHEMES.iter().find_map(|(scheme, known)| Some((known, url.strip_prefix(scheme)?)));
         let url = known.map_or_else(|| url.to_owned(), |(known, rest)| format!("{known}{rest}"));
-        let settings = url.parse().map_err(|_| InvalidServer)?;
+        let settings = Arc::new(url.parse().map_err(|_| InvalidServer)?);
         Ok(Self { settings, prefix: STREAM_PREFIX.to_owned() })
     }
 
@@ -261,7 +262,7 @@ impl Link {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
-        let client = Client::new(self.server.settings.clone()).map_err(explain)?;
+        let client = Client::new((*self.server.settings).clone()).map_err(explain)?;
         Ok(self.client.insert(client).clone())
     }
 }
