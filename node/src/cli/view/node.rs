@@ -196,8 +196,8 @@ mod tests {
         let shown = projections(&Screen::fixed(100, DateTime::UNIX_EPOCH), &listed);
         let lines: Vec<&str> = shown.lines().map(str::trim_end).collect();
         let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert_eq!(words(lines[1]), "memories 3 (back: 1) 1,200 40 (1m 1s) 0 paused 25 %, 3.0s left");
-        assert_eq!(words(lines[2]), "search 1 1,240 0 0 live");
+        assert_eq!(words(lines[1]), "memories 3 (back: 1) 1 200 40 (1m 1s) 0 paused 25 %, 3.0s left");
+        assert_eq!(words(lines[2]), "search 1 1 240 0 0 live");
     }
 
     #[test]
