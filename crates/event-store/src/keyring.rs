@@ -106,6 +106,8 @@ impl Keyring {
 
     /// Gives back the slots that were made and not used. Later uses of the keyring make new ones.
     pub async fn close(&self) {
+        // What is being made just now will be unused too.
+        let _filling = self.filling.lock().await;
         let unused: Vec<u32> = match &self.shared.place {
             // A file's are noted when it is closed.
             Place::File(_) => return,

@@ -115,7 +115,7 @@ impl Drop for PostgresStore {
 /// # Errors
 /// What the database said.
 pub async fn begin(pool: &PgPool, brain: Uuid) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = begin_whole(pool, None).await?;
     set_tenant(&mut transaction, brain).await?;
     Ok(transaction)
 }
@@ -125,9 +125,26 @@ pub(crate) async fn begin_reading(
     pool: &PgPool,
     brain: Uuid,
 ) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-    let mut transaction = pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    let mut transaction = begin_whole(pool, Some("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")).await?;
     set_tenant(&mut transaction, brain).await?;
     Ok(transaction)
+}
+
+/// Begins a transaction, to the end also where the caller goes away meanwhile: of one that was cut short at its beginning the
+/// pool does not know that it is open, and would give its connection to the next.
+async fn begin_whole(
+    pool: &PgPool,
+    statement: Option<&'static str>,
+) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    let pool = pool.clone();
+    let beginning = tokio::spawn(async move {
+        match statement {
+            Some(statement) => pool.begin_with(statement).await,
+            None => pool.begin().await,
+        }
+    });
+    // Only a runtime that ends drops the task.
+    beginning.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
 }
 
 async fn set_tenant(transaction: &mut Transaction<'static, Postgres>, brain: Uuid) -> Result<(), sqlx::Error> {

@@ -327,6 +327,22 @@ async fn a_keyring_that_ends_in_order_leaves_no_unused_keys() {
     assert_eq!(slots(store.store()).await, 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_is_cut_short_leaves_its_connection_as_it_was() {
+    let database = database().await;
+    let pool = postgres::connect(database.url(), 1).await.unwrap();
+    postgres::migrate(&pool).await.unwrap();
+    let store = PostgresStore::open(pool.clone(), BRAIN).await.unwrap();
+    for number in 0..200 {
+        let read = store.read_stream("memory-1", Revision(0), Direction::Forwards, 1);
+        let _ = tokio::time::timeout(Duration::from_micros(number * 5), read).await;
+        let mut transaction = postgres::begin(&pool, BRAIN).await.unwrap();
+        let is_read_only: String =
+            sqlx::query_scalar("SHOW transaction_read_only").fetch_one(&mut *transaction).await.unwrap();
+        assert_eq!(is_read_only, "off", "cut short after {} µs", number * 5);
+    }
+}
+
 #[tokio::test]
 async fn the_keyring_of_another_key_is_refused() {
     let database = database().await;
