@@ -330,7 +330,8 @@ async fn a_keyring_that_ends_in_order_leaves_no_unused_keys() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_that_is_cut_short_leaves_its_connection_as_it_was() {
     let database = database().await;
-    let pool = postgres::connect(database.url(), 1).await.unwrap();
+    // One of the two hears of what other processes append.
+    let pool = postgres::connect(database.url(), 2).await.unwrap();
     postgres::migrate(&pool).await.unwrap();
     let store = PostgresStore::open(pool.clone(), BRAIN).await.unwrap();
     for number in 0..200 {
