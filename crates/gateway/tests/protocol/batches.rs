@@ -13,6 +13,9 @@ use uuid::Uuid;
 
 use crate::scene::{Event, Expect, Scene, event, events, name, revisions, types, wire, with_token};
 
+/// Batches of 500 events: more bytes than the windows of a connection.
+const LARGE_BATCHES: u64 = 200;
+
 struct Call {
     sender: mpsc::Sender<BatchAppendReq>,
     answers: Streaming<BatchAppendResp>,
@@ -127,6 +130,25 @@ async fn batches_are_appended_in_order_and_answered_each() {
         );
     }
     assert_eq!(revisions(&scene.stream("orders-1").await), (0..500).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_the_windows_hold_goes_through_one_call() {
+    let scene = Scene::begin().await;
+    let mut call = Call::begin(&scene, "owner").await;
+    let data = format!("\"{}\"", "x".repeat(256)).into_bytes();
+    let sender = call.sender.clone();
+    let sending = tokio::spawn(async move {
+        for _ in 0..LARGE_BATCHES {
+            let padded = events(500).into_iter().map(|event| Event { data: data.clone(), ..event });
+            let padded: Vec<Event> = padded.collect();
+            sender.send(whole("orders-1", Expect::Any, &padded)).await.expect("the call goes on");
+        }
+    });
+    for batch in 1..=LARGE_BATCHES {
+        assert_eq!(call.revision().await, batch * 500 - 1);
+    }
+    sending.await.expect("all were sent");
 }
 
 #[tokio::test]
