@@ -267,7 +267,7 @@ fn greet(brain: &Brain, url: &str, config: &Config) {
     println!("  token  {}", brain.folder.owner_token().display());
     match (&config.kurrentdb, &config.database) {
         (Some(_), Some(_)) => {
-            println!("  the log is in KurrentDB, keys, tokens and read models are in PostgreSQL")
+            println!("  the log is in KurrentDB, keys, tokens and read models are in PostgreSQL");
         }
         (Some(_), None) => println!("  the log is in KurrentDB"),
         (None, Some(_)) => println!("  log, keys, tokens and read models are in PostgreSQL"),
