@@ -27,6 +27,8 @@ use super::figures::{Demand, Report, quantile};
 
 type Client = StreamsClient<Channel>;
 
+/// What is wanted of both ways to append.
+const APPENDS: Option<Demand> = Some(Demand::AtLeast(20_000.0));
 /// How many clients append at the same time, each on a connection of its own.
 const CLIENTS: usize = 64;
 /// The bytes of an event's data.
@@ -59,10 +61,12 @@ pub async fn measure(plan: &Plan, report: &mut Report) -> Result<()> {
     let clients = try_join_all((0..CLIENTS).map(|_| connect(format!("http://{address}")))).await?;
 
     report.doing("64 clients append through the gateway");
-    let (rate, mut samples) = append(&clients, time).await?;
-    let demand = Some(Demand::AtLeast(20_000.0));
-    report.add("gateway", "single durable appends, 64 clients", rate, "events/s", demand);
-    report.add("gateway", "append p99", quantile(&mut samples, 0.99), "ms", None);
+    let (calls, mut samples) = append(&clients, time, append_calls).await?;
+    report.add("gateway", "Append: single durable appends, 64 clients", calls, "events/s", APPENDS);
+    report.add("gateway", "Append: p99", quantile(&mut samples, 0.99), "ms", None);
+    let (rate, mut samples) = append(&clients, time, append_on_one_call).await?;
+    report.add("gateway", "BatchAppend: single durable appends, 64 clients", rate, "events/s", APPENDS);
+    report.add("gateway", "BatchAppend: p99", quantile(&mut samples, 0.99), "ms", None);
     let (bare, _) = appends(Arc::clone(&store), CLIENTS, time).await?;
     report.beside("gateway", "the same", rate, "events/s", ("64 writers without the protocol", bare), None);
 
@@ -87,11 +91,18 @@ async fn connect(url: String) -> Result<Client> {
 }
 
 /// Events a second, and how long each took in milliseconds.
-async fn append(clients: &[Client], time: Duration) -> Result<(f64, Vec<f64>)> {
+async fn append<F>(
+    clients: &[Client],
+    time: Duration,
+    work: impl Fn(Client, String, Arc<AtomicBool>) -> F,
+) -> Result<(f64, Vec<f64>)>
+where
+    F: Future<Output = Result<Vec<f64>>> + Send + 'static,
+{
     let over = Arc::new(AtomicBool::new(false));
     let started = Instant::now();
     let workers = clients.iter().enumerate().map(|(number, client)| {
-        tokio::spawn(append_calls(client.clone(), format!("bench-{number}"), Arc::clone(&over)))
+        tokio::spawn(work(client.clone(), format!("bench-{number}"), Arc::clone(&over)))
     });
     let workers: Vec<_> = workers.collect();
     tokio::time::sleep(time).await;
@@ -103,6 +114,7 @@ async fn append(clients: &[Client], time: Duration) -> Result<(f64, Vec<f64>)> {
     Ok((samples.len() as f64 / started.elapsed().as_secs_f64(), samples))
 }
 
+/// A call for each event, as `Append` has it.
 async fn append_calls(mut client: Client, stream: String, over: Arc<AtomicBool>) -> Result<Vec<f64>> {
     let mut samples = Vec::new();
     while !over.load(Ordering::Relaxed) {
@@ -122,6 +134,25 @@ async fn append_calls(mut client: Client, stream: String, over: Arc<AtomicBool>)
     Ok(samples)
 }
 
+/// One `BatchAppend` for as long as it goes on, as the vendor's clients use it: each event is an append of its own, with an answer
+/// of its own, and the next one is sent when that has come.
+async fn append_on_one_call(mut client: Client, stream: String, over: Arc<AtomicBool>) -> Result<Vec<f64>> {
+    let (sender, receiver) = mpsc::channel(1);
+    // The call is answered once the first event has come.
+    sender.send(batch(&stream, 1)).await?;
+    let mut sent = Instant::now();
+    let mut answers = client.batch_append(ReceiverStream::new(receiver)).await?.into_inner();
+    let mut samples = Vec::new();
+    while !over.load(Ordering::Relaxed) {
+        let answer = answers.message().await?.context("the call ended")?;
+        ensure!(matches!(answer.result, Some(batch_append_resp::Result::Success(_))), "{answer:?}");
+        samples.push(sent.elapsed().as_secs_f64() * 1e3);
+        sent = Instant::now();
+        sender.send(batch(&stream, 1)).await?;
+    }
+    Ok(samples)
+}
+
 /// Appends until the log holds so many events.
 async fn fill(client: &Client, head: u64, events: u64) -> Result<()> {
     let batches = usize::try_from(events.saturating_sub(head))?.div_ceil(FILL_EVENTS);
@@ -129,7 +160,7 @@ async fn fill(client: &Client, head: u64, events: u64) -> Result<()> {
     let mut answers = client.clone().batch_append(ReceiverStream::new(receiver)).await?.into_inner();
     let sending = tokio::spawn(async move {
         for number in 0..batches {
-            if sender.send(batch(&format!("fill-{}", number % 100))).await.is_err() {
+            if sender.send(batch(&format!("fill-{}", number % 100), FILL_EVENTS)).await.is_err() {
                 break;
             }
         }
@@ -164,8 +195,8 @@ async fn read(client: &Client, events: u64) -> Result<f64> {
     Ok(count as f64 / started.elapsed().as_secs_f64())
 }
 
-fn batch(stream: &str) -> BatchAppendReq {
-    let proposed = (0..FILL_EVENTS).map(|_| {
+fn batch(stream: &str, events: usize) -> BatchAppendReq {
+    let proposed = (0..events).map(|_| {
         let (id, metadata, data) = event();
         batch_append_req::ProposedMessage { id, metadata, custom_metadata: "{}".into(), data }
     });

@@ -10,11 +10,12 @@ use crate::postgres::failure::store_error;
 const TABLE: &str = "cairn.migrations";
 
 /// Every migration, in order. None is ever changed once it was released.
-const MIGRATIONS: [(i64, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str); 5] = [
     (1, "log", include_str!("../../../../migrations/postgres/0001_log.sql")),
     (2, "read models", include_str!("../../../../migrations/postgres/0002_read_models.sql")),
     (3, "tokens", include_str!("../../../../migrations/postgres/0003_tokens.sql")),
     (4, "projection orders", include_str!("../../../../migrations/postgres/0004_projection_orders.sql")),
+    (5, "append plan", include_str!("../../../../migrations/postgres/0005_append_plan.sql")),
 ];
 
 /// Why the database's tables could not be brought up to this program.

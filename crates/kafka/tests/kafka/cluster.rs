@@ -156,15 +156,20 @@ pub async fn fill(store: &dyn EventStore, random: &mut StdRng, events: usize) {
     while left > 0 {
         let count = random.random_range(1..=left.min(50));
         left -= count;
-        let number = random.random_range(0..STREAMS);
-        let family = FAMILIES[number % FAMILIES.len()];
-        let append = StreamAppend {
-            stream: format!("{family}-{number}").into(),
-            expected: ExpectedRevision::Any,
-            events: (0..count).map(|_| event(&format!("{family}.changed"), random)).collect(),
-        };
-        store.append(NewAppend { streams: vec![append], tracking: None }).await.expect("appended");
+        let stream = random.random_range(0..STREAMS);
+        append(store, stream, count, random).await;
     }
+}
+
+/// Appends so many events to the stream of this number.
+pub async fn append(store: &dyn EventStore, number: usize, count: usize, random: &mut StdRng) {
+    let family = FAMILIES[number % FAMILIES.len()];
+    let append = StreamAppend {
+        stream: format!("{family}-{number}").into(),
+        expected: ExpectedRevision::Any,
+        events: (0..count).map(|_| event(&format!("{family}.changed"), random)).collect(),
+    };
+    store.append(NewAppend { streams: vec![append], tracking: None }).await.expect("appended");
 }
 
 pub fn event(event_type: &str, random: &mut StdRng) -> NewEvent {
