@@ -16,7 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{Connection, PgPool, Postgres, Transaction};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +35,8 @@ use writer::{Job, Writer};
 
 /// How long a connection is waited for: a server that restarts is back by then.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// For how long after its last use a connection is taken to be alive without asking it.
+const TRUSTED_FOR: Duration = Duration::from_millis(500);
 /// How long a transaction may be left open without a statement before the server ends it. A client that has vanished
 /// holds a lock no longer.
 const IDLE_IN_TRANSACTION: &str = "10s";
@@ -60,7 +62,19 @@ pub async fn connect(url: &str, connections: u32) -> Result<PgPool, StoreError> 
     let options: PgConnectOptions = url.parse().map_err(|error| store_error(&error))?;
     let options =
         options.application_name("cairn").options([("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION)]);
-    let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT);
+    let pool = PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        // Asking a connection first is a round trip. One that was used just now is there.
+        .test_before_acquire(false)
+        .before_acquire(|connection, seen| {
+            Box::pin(async move {
+                if seen.idle_for > TRUSTED_FOR {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        });
     pool.connect_with(options).await.map_err(|error| store_error(&error))
 }
 

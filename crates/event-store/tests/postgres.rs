@@ -352,3 +352,42 @@ async fn the_keyring_of_another_key_is_refused() {
     let error = Keyring::open_postgres(store.pool().clone(), BRAIN, [8; 32]).await.err().unwrap();
     assert!(error.to_string().contains("brain.key"), "{error}");
 }
+
+/// The planner believes a table of which it has no statistics to be all but empty, and keeps what it planned.
+#[tokio::test(flavor = "multi_thread")]
+async fn appends_to_a_young_log_look_up_what_they_need_and_no_more() {
+    const STREAMS: u64 = 32;
+    const ROUNDS: u64 = 100;
+    let database = database().await;
+    let store = Arc::new(open(&database).await);
+    for _ in 0..ROUNDS {
+        let mut appending = JoinSet::new();
+        for stream in 0..STREAMS {
+            let store = Arc::clone(&store);
+            appending.spawn(async move { store.append(append(&format!("bench-{stream}"), event("{}"))).await });
+        }
+        appending.join_all().await.into_iter().for_each(|appended| drop(appended.unwrap()));
+    }
+    // What a session has seen is counted when it ends.
+    store.close().await;
+    store.pool().close().await;
+    let mut connection = PgConnection::connect(database.url()).await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let events = STREAMS * ROUNDS;
+    loop {
+        let (rows, entries): (i64, i64) = sqlx::query_as(
+            "SELECT t.n_tup_ins, (SELECT sum(i.idx_tup_read)::bigint FROM pg_stat_user_indexes i WHERE i.relid = t.relid)
+             FROM pg_stat_user_tables t WHERE t.relid = 'cairn.events'::regclass",
+        )
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+        if rows.cast_unsigned() == events {
+            let each = entries.cast_unsigned() as f64 / events as f64;
+            assert!(each < 10.0, "an append reads {each} entries of the indexes of events");
+            return;
+        }
+        assert!(Instant::now() < deadline, "the server counted {rows} rows of {events}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

@@ -59,6 +59,7 @@ pub const MAX_TAGS: usize = 10_000;
 const SUMMARY: &str = "m.id, m.kind, m.title, m.excerpt, m.archived, m.about_at, m.created_at, m.created_by, \
      m.created_origin, m.created_truth, m.updated_at, m.revision, m.position, m.truth, m.origin, m.source_event, \
      m.suggestions, m.conflicts";
+const SUMMARY_COLUMNS: usize = 18;
 
 /// How many memories one query completes.
 const COMPLETED_AT_ONCE: usize = 128;
@@ -144,7 +145,10 @@ impl Memories {
     /// # Errors
     /// See [`QueryError`].
     pub fn links(&self, memory: MemoryId) -> Result<Vec<LinkRow>, QueryError> {
-        self.read(|connection| links(connection, memory, Ends::From, crate::MAX_LIMIT * 50))
+        let sql = format!("{LINKS} ORDER BY relation, other LIMIT ?2");
+        self.read(|connection| {
+            connection.query(&sql, &[memory.uuid().into(), rows(crate::MAX_LIMIT * 50)], link)
+        })
     }
 
     /// Tags that begin with `prefix`, with how many memories have each, most used first.
@@ -186,8 +190,8 @@ impl Memories {
     /// # Errors
     /// See [`QueryError`].
     pub fn files(&self, vault: Uuid) -> Result<Vec<FileRow>, QueryError> {
-        let sql = format!("SELECT {FILE} FROM files WHERE vault = ?1 ORDER BY path, part, memory");
-        self.read(|connection| connection.query(&sql, &[vault.into()], file))
+        let sql = format!("SELECT {FILE} FROM files f WHERE vault = ?1 ORDER BY path, part, memory");
+        self.read(|connection| connection.query(&sql, &[vault.into()], |row| file(row, 0)))
     }
 
     /// Everybody who may act or might, the earliest first.
@@ -355,10 +359,19 @@ fn add_defaults(summary: &mut MemorySummary) {
 
 fn view(connection: &mut Connection<'_>, memory: MemoryId) -> Answer<Option<MemoryView>> {
     let id = [memory.uuid().into()];
-    let sql = format!("SELECT {SUMMARY} FROM memories m WHERE m.id = ?1");
-    let Some(mut summary) = connection.first(&sql, &id, summary)? else { return Ok(None) };
-    let body = connection.first("SELECT text FROM bodies WHERE memory = ?1", &id, |row| row.text(0))?;
-    summary.body = Some(body.unwrap_or_default());
+    // What there is one of comes with the memory itself: on a server, every query is a round trip.
+    let sql = format!(
+        "SELECT {SUMMARY}, b.text, {FILE}
+         FROM memories m LEFT JOIN bodies b ON b.memory = m.id LEFT JOIN files f ON f.memory = m.id WHERE m.id = ?1"
+    );
+    let found = connection.first(&sql, &id, |row| {
+        let mut summary = summary(row)?;
+        summary.body = Some(row.maybe_text(SUMMARY_COLUMNS)?.unwrap_or_default());
+        let first = SUMMARY_COLUMNS + 1;
+        let file = if row.maybe_uuid(first)?.is_some() { Some(file(row, first)?) } else { None };
+        Ok((summary, file))
+    })?;
+    let Some((mut summary, file)) = found else { return Ok(None) };
     let provenance = fields(connection, memory)?;
     for row in &provenance {
         if let (FieldRole::Attribute(_), Some(value)) = (row.field.role(), &row.value) {
@@ -376,12 +389,12 @@ fn view(connection: &mut Connection<'_>, memory: MemoryId) -> Answer<Option<Memo
         0 => Vec::new(),
         _ => conflicts(connection, Some(memory), usize::MAX)?,
     };
-    let file = connection.first(&format!("SELECT {FILE} FROM files WHERE memory = ?1"), &id, file)?;
+    let (links, backlinks) = linked(connection, memory)?;
     Ok(Some(MemoryView {
         provenance,
         tag_claims,
-        links: links(connection, memory, Ends::From, LINKS_IN_VIEW)?,
-        backlinks: links(connection, memory, Ends::To, LINKS_IN_VIEW)?,
+        links,
+        backlinks,
         waiting,
         disputed,
         file,
@@ -413,28 +426,30 @@ fn provenance(row: &Row<'_>, first: usize) -> Answer<Provenance> {
     })
 }
 
-/// Which end of a link the memory is at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ends {
-    From,
-    To,
+/// The links from a memory, with what they lead to.
+const LINKS: &str = "SELECT l.relation, l.target AS other, m.title, m.kind, l.truth, l.event
+     FROM links l LEFT JOIN memories m ON m.id = l.target WHERE l.source = ?1";
+/// Those to it, with where they come from.
+const BACKLINKS: &str = "SELECT l.relation, l.source AS other, m.title, m.kind, l.truth, l.event
+     FROM links l LEFT JOIN memories m ON m.id = l.source WHERE l.target = ?1";
+
+/// The first links and backlinks of a memory.
+fn linked(connection: &mut Connection<'_>, memory: MemoryId) -> Answer<(Vec<LinkRow>, Vec<LinkRow>)> {
+    let sql = format!(
+        "SELECT o.*, false AS back FROM ({LINKS} ORDER BY relation, other LIMIT ?2) AS o
+         UNION ALL SELECT i.*, true AS back FROM ({BACKLINKS} ORDER BY relation, other LIMIT ?2) AS i
+         ORDER BY back, relation, other"
+    );
+    let (mut links, mut backlinks) = (Vec::new(), Vec::new());
+    connection.visit(&sql, &[memory.uuid().into(), rows(LINKS_IN_VIEW)], |row| {
+        if row.flag(LINK_COLUMNS)? { &mut backlinks } else { &mut links }.push(link(row)?);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok((links, backlinks))
 }
 
-fn links(connection: &mut Connection<'_>, memory: MemoryId, ends: Ends, limit: usize) -> Answer<Vec<LinkRow>> {
-    let sql = match ends {
-        Ends::From => {
-            "SELECT l.relation, l.target, m.title, m.kind, l.truth, l.event
-             FROM links l LEFT JOIN memories m ON m.id = l.target
-             WHERE l.source = ?1 ORDER BY l.relation, l.target LIMIT ?2"
-        }
-        Ends::To => {
-            "SELECT l.relation, l.source, m.title, m.kind, l.truth, l.event
-             FROM links l LEFT JOIN memories m ON m.id = l.source
-             WHERE l.target = ?1 ORDER BY l.relation, l.source LIMIT ?2"
-        }
-    };
-    connection.query(sql, &[memory.uuid().into(), rows(limit)], link)
-}
+/// How many columns [`link`] reads.
+const LINK_COLUMNS: usize = 6;
 
 fn link(row: &Row<'_>) -> Answer<LinkRow> {
     let title = row.maybe_text(2)?;
@@ -489,21 +504,21 @@ fn conflicts(connection: &mut Connection<'_>, memory: Option<MemoryId>, limit: u
 }
 
 /// The columns of a file, in the order that [`file`] reads them.
-const FILE: &str = "memory, vault, path, part, digest, unresolved, vanished";
+const FILE: &str = "f.memory, f.vault, f.path, f.part, f.digest, f.unresolved, f.vanished";
 
-fn file(row: &Row<'_>) -> Answer<FileRow> {
-    let unresolved = match row.value(5)? {
+fn file(row: &Row<'_>, first: usize) -> Answer<FileRow> {
+    let unresolved = match row.value(first + 5)? {
         Some(Value::List(names)) => names.iter().filter_map(|name| name.as_text().map(str::to_owned)).collect(),
         _ => Vec::new(),
     };
     Ok(FileRow {
-        memory: row.memory_id(0)?,
-        vault: row.uuid(1)?,
-        path: row.text(2)?,
-        part: row.text(3)?,
-        digest: row.text(4)?,
+        memory: row.memory_id(first)?,
+        vault: row.uuid(first + 1)?,
+        path: row.text(first + 2)?,
+        part: row.text(first + 3)?,
+        digest: row.text(first + 4)?,
         unresolved,
-        vanished: row.flag(6)?,
+        vanished: row.flag(first + 6)?,
     })
 }
 

@@ -38,6 +38,7 @@ pub async fn measure(plan: &Plan, report: &mut Report) -> Result<()> {
         node.caught_up().await?;
         let rate = size as f64 / started.elapsed().as_secs_f64();
         report.add("memories", format!("{size}: searchable"), rate, "memories/s", None);
+        put_in_order(&node, report).await?;
         rebuilds::measure(plan, &node, size, report).await?;
         search(plan, &node, size, report).await?;
         node.stop().await?;
@@ -46,13 +47,18 @@ pub async fn measure(plan: &Plan, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-async fn search(plan: &Plan, node: &Served, size: usize, report: &mut Report) -> Result<()> {
+/// Waits until the search index builds no graphs any more: for minutes after so many memories came at once, that takes what the
+/// processors have left.
+async fn put_in_order(node: &Served, report: &mut Report) -> Result<()> {
     report.doing("the search index is put in order");
     let index = node.brain.search.current().context("the search index does not serve")?;
     while index.optimize().await? || index.is_busy() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    drop(index);
+    Ok(())
+}
+
+async fn search(plan: &Plan, node: &Served, size: usize, report: &mut Report) -> Result<()> {
     report.doing("searches");
     let time = Duration::from_secs(if plan.quick { 2 } else { 8 });
     let token = node.token.clone();

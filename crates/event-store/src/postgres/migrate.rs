@@ -15,7 +15,7 @@ const MIGRATIONS: [(i64, &str, &str); 5] = [
     (2, "read models", include_str!("../../../../migrations/postgres/0002_read_models.sql")),
     (3, "tokens", include_str!("../../../../migrations/postgres/0003_tokens.sql")),
     (4, "projection orders", include_str!("../../../../migrations/postgres/0004_projection_orders.sql")),
-    (5, "append plan", include_str!("../../../../migrations/postgres/0005_append_plan.sql")),
+    (5, "lookups", include_str!("../../../../migrations/postgres/0005_lookups.sql")),
 ];
 
 /// Why the database's tables could not be brought up to this program.

@@ -44,43 +44,21 @@ impl Server {
         query: impl Fn(&mut Connection<'_>) -> Answer<T>,
     ) -> Answer<Option<T>> {
         let Some(mut transaction) = self.handle.block_on(self.begin(model))? else { return Ok(None) };
-        let answer = query(&mut Connection::Postgres { handle: &self.handle, connection: &mut transaction });
-        // There is nothing to commit. Were the answer an error, the connection may be gone already.
-        let ended = self.handle.block_on(transaction.rollback());
-        let answer = answer?;
-        ended?;
-        Ok(Some(answer))
+        // There is nothing to commit. The transaction is rolled back when its connection goes back to the pool, for which nobody
+        // waits.
+        query(&mut Connection::Postgres { handle: &self.handle, connection: &mut transaction }).map(Some)
     }
 
     /// A transaction that sees the tables of the generation that serves; none where no generation does.
     async fn begin(&self, model: &'static str) -> sqlx::Result<Option<Transaction<'static, Postgres>>> {
         let mut transaction =
             self.pool.begin_with("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        // A statement of its own: which row of `serving` is seen is decided when the next one begins.
-        sqlx::query(
-            "SELECT set_config('cairn.tenant', $1, true), set_config('jit', 'off', true),
-                    set_config('statement_timeout', $2, true)",
-        )
-        .bind(self.tenant.to_string())
-        .bind(QUERY_LIMIT.as_millis().to_string())
-        .execute(&mut *transaction)
-        .await?;
-        // Whoever drops a generation takes the other side of the lock first. Without it the two could wait for each other,
-        // one with the first table read and the other with the last one locked.
-        let serving = sqlx::query(
-            "SELECT set_config('search_path', quote_ident(schema) || ', pg_temp', true),
-                    pg_advisory_xact_lock_shared(hashtextextended(schema, 0))
-             FROM cairn.serving WHERE projection = $1",
-        )
-        .bind(model)
-        .fetch_optional(&mut *transaction)
-        .await?;
-        match serving {
-            Some(_) => Ok(Some(transaction)),
-            None => {
-                transaction.rollback().await?;
-                Ok(None)
-            }
-        }
+        let serves: bool = sqlx::query_scalar("SELECT cairn.begin_read($1, $2, $3)")
+            .bind(self.tenant.to_string())
+            .bind(model)
+            .bind(QUERY_LIMIT.as_millis().to_string())
+            .fetch_one(&mut *transaction)
+            .await?;
+        Ok(serves.then_some(transaction))
     }
 }
