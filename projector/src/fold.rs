@@ -31,6 +31,8 @@ pub const SERVING_CACHE_BYTES: usize = 8 * 1024 * 1024;
 pub const BUILDING_CACHE_BYTES: usize = 128 * 1024 * 1024;
 /// What a memory weighs beside its events.
 const MEMORY_WEIGHT: usize = 512;
+/// What an event is taken to weigh that another fold has folded in.
+const EVENT_WEIGHT: usize = 512;
 /// How many streams are read at once for memories that are not in the cache.
 const LOADS_AT_ONCE: usize = 4;
 /// How many events of a stream are read at once.
@@ -146,6 +148,11 @@ impl Fold {
         self.shrink();
     }
 
+    /// Changes whether batches list their events too.
+    pub(crate) fn set_entries(&mut self, entries: bool) {
+        self.entries = entries;
+    }
+
     /// Folds the next events of the log.
     ///
     /// # Errors
@@ -245,21 +252,20 @@ impl Fold {
         })
     }
 
-    /// Folds the earlier events of memories that are not in the cache, several streams at once. All reading comes before
+    /// Folds the earlier events of memories that are not in the cache, or not up to date there, several streams at once. All reading comes before
     /// all folding, so that a failed read leaves nothing half folded.
     async fn prepare(&mut self, events: &[&RecordedEvent]) -> Result<(), FoldError> {
-        let mut missing: HashMap<MemoryId, u64> = HashMap::new();
-        for event in events.iter().filter(|event| event.revision.0 > 0) {
+        let mut first: HashMap<MemoryId, u64> = HashMap::new();
+        for event in events {
             // Streams that are nobody's are told of when their event is folded.
             let Some(memory) = memory_of_stream(&event.stream) else { continue };
-            if !self.states.contains(&memory) {
-                missing.entry(memory).or_insert(event.revision.0);
-            }
+            first.entry(memory).or_insert(event.revision.0);
         }
         // Those that begin in this very batch need no loading.
-        for event in events.iter().filter(|event| event.revision.0 == 0) {
-            memory_of_stream(&event.stream).map(|memory| missing.remove(&memory));
-        }
+        let missing = first.into_iter().filter(|&(memory, revision)| {
+            revision > 0 && self.states.peek(&memory).is_none_or(|folded| folded.next < revision)
+        });
+        let missing: Vec<_> = missing.collect();
         let store = &self.store;
         let loads = missing.into_iter().map(|(memory, below)| load(store, memory, below));
         let loaded: Vec<_> = futures::stream::iter(loads).buffer_unordered(LOADS_AT_ONCE).try_collect().await?;
@@ -268,6 +274,25 @@ impl Fold {
             self.states.put(folded.memory.id(), folded);
         }
         Ok(())
+    }
+
+    /// Takes in what another fold has made of the next events of the log.
+    pub fn adopt(&mut self, batch: &Batch) {
+        self.adopt_some(&batch.memories.iter().collect::<Vec<_>>());
+    }
+
+    fn adopt_some(&mut self, changes: &[&MemoryChange]) {
+        for change in changes {
+            let known = self.states.get(&change.memory.id()).map_or(MEMORY_WEIGHT, |folded| folded.weight);
+            let events = usize::try_from(change.revision - change.first_revision + 1).unwrap_or(1);
+            let weight = known + events * EVENT_WEIGHT;
+            let folded = Folded { memory: Arc::clone(&change.memory), next: change.revision + 1, weight };
+            if let Some(before) = self.states.put(change.memory.id(), folded) {
+                self.weight -= before.weight;
+            }
+            self.weight += weight;
+        }
+        self.shrink();
     }
 
     fn shrink(&mut self) {

@@ -14,7 +14,7 @@ use crate::fold::FoldError;
 use crate::orders::Order;
 use crate::projection::{Projection, ProjectionError};
 use crate::rebuild::Rebuild;
-use crate::run::Run;
+use crate::run::{Run, Together};
 use crate::slot::Slot;
 use crate::status::{Phase, Progress, ProjectionStatus};
 use crate::turns::Turns;
@@ -258,9 +258,10 @@ impl Projector {
         let handle = Handle::current();
         let started = blocking(move || {
             let mut slots = Vec::new();
+            let together = Arc::new(Together::default());
             for projection in projections {
                 let (store, handle, token) = (Arc::clone(&store), handle.clone(), cancel.child_token());
-                match Slot::start(projection, store, &root, handle, token, &turns) {
+                match Slot::start(projection, store, &root, handle, token, &turns, Arc::clone(&together)) {
                     Ok(slot) => slots.push(slot),
                     Err(error) => {
                         slots.iter().for_each(|slot: &Arc<Slot>| slot.stop());

@@ -6,6 +6,7 @@
 
 mod feeder;
 mod meter;
+mod together;
 mod writer;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +26,7 @@ use crate::rebuild::{Rebuild, Workers};
 use crate::slot::Slot;
 use crate::status::{Phase, Progress};
 use feeder::Feeder;
+pub(crate) use together::Together;
 use writer::Writer;
 
 /// The most events that are read, folded and written at once.
@@ -101,6 +103,11 @@ impl Run {
             complete: checkpoint >= slot.head(),
             pace: slot.projection.pace(),
             fold: fold(slot, purpose),
+            entries: slot.projection.entries(),
+            member: match purpose {
+                Purpose::Serve => None,
+                Purpose::Build { .. } => Some(slot.together.join(checkpoint, slot.projection.entries())),
+            },
             going: slot.watch(),
             sender,
             cancel: cancel.clone(),

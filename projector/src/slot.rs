@@ -21,7 +21,7 @@ use crate::orders::Told;
 use crate::projection::{Generation, Projection};
 use crate::projector::{ProjectorError, StartError};
 use crate::rebuild::Rebuild;
-use crate::run::{Purpose, RETRY_PAUSE, Run, pause};
+use crate::run::{Purpose, RETRY_PAUSE, Run, Together, pause};
 use crate::turns::{Turns, take};
 pub(crate) use back::Replaced;
 
@@ -31,6 +31,8 @@ pub(crate) struct Slot {
     pub(crate) generations: Arc<dyn Generations>,
     pub(crate) handle: Handle,
     pub(crate) cancel: CancellationToken,
+    /// The builds of this and all other projections.
+    pub(crate) together: Arc<Together>,
     shown: watch::Sender<Shown>,
     /// The position of the last erasure that a run has met.
     erased: AtomicU64,
@@ -76,6 +78,7 @@ impl Slot {
         handle: Handle,
         cancel: CancellationToken,
         turns: &Turns,
+        together: Arc<Together>,
     ) -> Result<Arc<Self>, StartError> {
         let name = projection.name();
         let generations =
@@ -86,6 +89,7 @@ impl Slot {
             generations,
             handle,
             cancel,
+            together,
             shown: watch::Sender::default(),
             erased: AtomicU64::new(0),
             runs: Mutex::default(),

@@ -62,6 +62,16 @@ impl Subscription {
         self.position
     }
 
+    /// Goes on behind a position, because what comes before it is known from elsewhere. It never goes back.
+    pub fn skip_to(&mut self, position: Position) {
+        self.position = self.position.max(position);
+    }
+
+    /// Whether there is more in the log than has been handed out or skipped.
+    pub fn is_behind(&self) -> bool {
+        self.position < *self.head.borrow()
+    }
+
     async fn read(&self, head: Position, max: usize) -> Result<Batch, StoreError> {
         let page = self.store.read_all(self.position.next(), Direction::Forwards, &self.filter, max).await?;
         let last = page.events.last().map_or(self.position, |event| event.position);

@@ -6,6 +6,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::thread;
 
+use cairn_domain::id::memory_stream;
 use cairn_event_store::{RecordedEvent, SharedStore};
 use cairn_read_model::change::Batch;
 use tokio::runtime::Handle;
@@ -34,6 +35,23 @@ impl PartitionedFold {
     pub fn set_budget(&mut self, budget: usize) {
         let share = budget / self.partitions.len();
         self.partitions.iter_mut().for_each(|fold| fold.set_budget(share));
+    }
+
+    /// Changes whether batches list their events too.
+    pub(crate) fn set_entries(&mut self, entries: bool) {
+        self.partitions.iter_mut().for_each(|fold| fold.set_entries(entries));
+    }
+
+    /// Takes in what another fold has made of the next events of the log.
+    pub fn adopt(&mut self, batch: &Batch) {
+        if let [fold] = self.partitions.as_mut_slice() {
+            return fold.adopt(batch);
+        }
+        let mut parts = vec![Vec::new(); self.partitions.len()];
+        for change in &batch.memories {
+            parts[partition(&memory_stream(change.memory.id()), self.partitions.len())].push(change);
+        }
+        self.partitions.iter_mut().zip(parts).for_each(|(fold, part)| fold.adopt_some(&part));
     }
 
     /// Folds the next events of the log. Blocks the thread while workers fold.

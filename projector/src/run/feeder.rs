@@ -1,8 +1,10 @@
-//! Reads the log and folds it.
+//! Reads the log and folds it, or takes what another build has made of it.
 
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
+use cairn_event_store::Position;
 use cairn_event_store::subscription::{Batch as Page, Subscription};
 use cairn_read_model::change::Batch;
 use cairn_telemetry::spans;
@@ -14,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
+use super::together::{Claim, Member, Turn};
 use super::{PAGE_EVENTS, RETRY_PAUSE};
 use crate::fold::{FoldError, PartitionedFold, SERVING_CACHE_BYTES};
 use crate::slot::Shown;
@@ -21,7 +24,7 @@ use crate::slot::Shown;
 /// What the feeder tells the writer.
 pub(super) enum Feed {
     /// Write this, within the span. `end` says that nothing came after it when it was read.
-    Batch { batch: Box<Batch>, end: bool, span: Span },
+    Batch { batch: Arc<Batch>, end: bool, span: Span },
     /// There is nothing to write: everything was written before.
     End,
     /// The log could not be read for now.
@@ -42,6 +45,10 @@ pub(super) struct Feeder {
     /// Whether the log holds nothing new.
     pub(super) complete: bool,
     pub(super) fold: PartitionedFold,
+    /// Whether its batches must list their events.
+    pub(super) entries: bool,
+    /// The other builds, until this one has reached the end of the log.
+    pub(super) member: Option<Member>,
     /// Says whether the projection is paused.
     pub(super) going: watch::Receiver<Shown>,
     pub(super) sender: SyncSender<Feed>,
@@ -77,20 +84,52 @@ impl Feeder {
             self.end()?;
         }
         loop {
+            let turn = match self.claim().await? {
+                Some(Claim::Folded(batch)) => {
+                    self.adopt(batch)?;
+                    continue;
+                }
+                Some(Claim::Own(turn)) => Some(turn),
+                None => None,
+            };
             match self.subscription.next_batch(PAGE_EVENTS).await {
                 Ok(page) => {
                     let read = Instant::now();
-                    // Asked only now: in a quiet log a pause begins while this waits for the next page.
-                    self.going().await?;
-                    self.fold(&page).await?;
+                    // Asked only now: in a quiet log a pause begins while this waits for the next page. Where others may wait
+                    // for this page, it was asked before.
+                    if turn.is_none() {
+                        self.going().await?;
+                    }
+                    self.fold(&page, turn).await?;
                     // Each batch costs a transaction: where many commands come in, more of them share one.
                     if page.live && page.events.len() >= BUSY_EVENTS {
                         tokio::time::sleep_until(read + self.pace).await;
                     }
                 }
-                Err(error) => self.stumble(error.into()).await?,
+                Err(error) => {
+                    drop(turn);
+                    self.stumble(error.into()).await?;
+                }
             }
         }
+    }
+
+    /// Asks the other builds for the next page; `None` where it is not shared with any.
+    async fn claim(&mut self) -> Result<Option<Claim>, Unheard> {
+        if self.member.is_none() || !self.subscription.is_behind() {
+            return Ok(None);
+        }
+        // Whoever is paused keeps nobody waiting for a page.
+        self.going().await?;
+        let Some(member) = &self.member else { return Ok(None) };
+        Ok(Some(member.claim(self.subscription.position().0).await))
+    }
+
+    /// Takes what another build has made of the next page.
+    fn adopt(&mut self, batch: Arc<Batch>) -> Result<(), Unheard> {
+        self.fold.adopt(&batch);
+        self.subscription.skip_to(Position(batch.position));
+        self.tell(Feed::Batch { batch, end: false, span: Span::none() })
     }
 
     /// Waits while the projection is paused.
@@ -98,17 +137,25 @@ impl Feeder {
         self.going.wait_for(|shown| !shown.paused).await.map(drop).map_err(|_| Unheard)
     }
 
-    async fn fold(&mut self, page: &Page) -> Result<(), Unheard> {
+    async fn fold(&mut self, page: &Page, mut turn: Option<Turn>) -> Result<(), Unheard> {
         loop {
             let span = self.span(page);
+            self.fold.set_entries(turn.as_ref().map_or(self.entries, |turn| turn.entries));
             match self.fold.batch(&page.events).instrument(span.clone()).await {
                 Ok(batch) => {
+                    let batch = Arc::new(batch);
                     if page.live {
                         self.fold.set_budget(SERVING_CACHE_BYTES);
+                        self.member = None;
+                    } else if let Some(turn) = turn.take() {
+                        turn.hand_on(&batch);
                     }
-                    return self.tell(Feed::Batch { batch: Box::new(batch), end: page.live, span });
+                    return self.tell(Feed::Batch { batch, end: page.live, span });
                 }
-                Err(error) => self.stumble(error).await?,
+                Err(error) => {
+                    turn = None;
+                    self.stumble(error).await?;
+                }
             }
         }
     }

@@ -14,4 +14,5 @@ mod runner;
 mod shared;
 mod stage;
 mod swaps;
+mod together;
 mod verified;

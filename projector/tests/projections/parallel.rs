@@ -13,16 +13,16 @@ use crate::brain;
 use crate::log::Log;
 use crate::stage::{Stage, digest_of, models};
 
-fn workers(count: usize) -> Workers {
+pub fn workers(count: usize) -> Workers {
     Workers::try_from(count).expect("so many can work")
 }
 
-async fn page(log: &Log, from: u64, limit: usize) -> Vec<RecordedEvent> {
+pub async fn page(log: &Log, from: u64, limit: usize) -> Vec<RecordedEvent> {
     let filter = Filter::default();
     log.store.read_all(Position(from), Direction::Forwards, &filter, limit).await.expect("reads").events
 }
 
-fn assert_same(one: &Batch, several: &Batch) {
+pub fn assert_same(one: &Batch, several: &Batch) {
     assert_eq!(
         (one.position, one.events, one.recorded_at),
         (several.position, several.events, several.recorded_at)
