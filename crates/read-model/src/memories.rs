@@ -146,9 +146,7 @@ impl Memories {
     /// See [`QueryError`].
     pub fn links(&self, memory: MemoryId) -> Result<Vec<LinkRow>, QueryError> {
         let sql = format!("{LINKS} ORDER BY relation, other LIMIT ?2");
-        self.read(|connection| {
-            connection.query(&sql, &[memory.uuid().into(), rows(crate::MAX_LIMIT * 50)], link)
-        })
+        self.read(|connection| connection.query(&sql, &[memory.uuid().into(), rows(crate::MAX_LIMIT * 50)], link))
     }
 
     /// Tags that begin with `prefix`, with how many memories have each, most used first.
@@ -390,16 +388,7 @@ fn view(connection: &mut Connection<'_>, memory: MemoryId) -> Answer<Option<Memo
         _ => conflicts(connection, Some(memory), usize::MAX)?,
     };
     let (links, backlinks) = linked(connection, memory)?;
-    Ok(Some(MemoryView {
-        provenance,
-        tag_claims,
-        links,
-        backlinks,
-        waiting,
-        disputed,
-        file,
-        summary,
-    }))
+    Ok(Some(MemoryView { provenance, tag_claims, links, backlinks, waiting, disputed, file, summary }))
 }
 
 fn fields(connection: &mut Connection<'_>, memory: MemoryId) -> Answer<Vec<FieldRow>> {

@@ -101,9 +101,10 @@ where
 {
     let over = Arc::new(AtomicBool::new(false));
     let started = Instant::now();
-    let workers = clients.iter().enumerate().map(|(number, client)| {
-        tokio::spawn(work(client.clone(), format!("bench-{number}"), Arc::clone(&over)))
-    });
+    let workers = clients
+        .iter()
+        .enumerate()
+        .map(|(number, client)| tokio::spawn(work(client.clone(), format!("bench-{number}"), Arc::clone(&over))));
     let workers: Vec<_> = workers.collect();
     tokio::time::sleep(time).await;
     over.store(true, Ordering::Relaxed);

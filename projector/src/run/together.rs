@@ -40,7 +40,10 @@ struct Standing {
 enum Page {
     /// Somebody is at it.
     Begun,
-    Folded { batch: Arc<Batch>, entries: bool },
+    Folded {
+        batch: Arc<Batch>,
+        entries: bool,
+    },
 }
 
 /// A build among others.
@@ -125,7 +128,8 @@ impl Member {
             }
             Some(Page::Folded { .. }) | None => {}
         }
-        let others = || state.members.iter().filter(|(number, _)| **number != self.number).map(|(_, member)| member);
+        let others =
+            || state.members.iter().filter(|(number, _)| **number != self.number).map(|(_, member)| member);
         let shared = others().any(|member| is_in_reach(member, after));
         let entries = self.entries || (shared && others().any(|member| member.entries));
         if shared {
