@@ -186,7 +186,7 @@ impl Brain {
     /// See [`BrainError`].
     pub async fn open_as(role: Role, config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, BrainError> {
         let folder = DataFolder::open(&config.data)?;
-        let identity = folder.identity(config.brain_key.as_deref())?;
+        let identity = folder.identity(config.brain_key.as_deref(), role == Role::Projector)?;
         let Storage { log, memories, timeline, mut projections, database } =
             storage(config, &folder, &identity).await?;
         let store: SharedStore = log.clone();
@@ -314,6 +314,10 @@ struct Storage {
 async fn storage(config: &Config, folder: &DataFolder, identity: &Identity) -> Result<Storage, BrainError> {
     match &config.database {
         Some(database) => {
+            if folder.events().exists() {
+                let unused = folder.events();
+                tracing::warn!(unused = %unused.display(), "this folder holds a log in SQLite, which is not used: the log is in the database");
+            }
             let pool = database::open(database).await?;
             let keyring = Keyring::open_postgres(pool.clone(), identity.brain, identity.wrapping_key()).await?;
             let log = match &config.kurrentdb {

@@ -329,8 +329,11 @@ fn variable(name: &str) -> Result<Option<String>, ConfigError> {
     let Some(file) = set(&format!("{name}_FILE")) else { return Ok(set(name)) };
     let failed =
         |source| ConfigError::File { variable: format!("{name}_FILE"), path: file.clone().into(), source };
-    let text = std::fs::read_to_string(&file).map_err(failed)?;
-    Ok(Some(text.trim().to_owned()))
+    let text = std::fs::read_to_string(&file).map_err(&failed)?;
+    match text.trim() {
+        "" => Err(failed(std::io::Error::new(std::io::ErrorKind::InvalidData, "it is empty"))),
+        value => Ok(Some(value.to_owned())),
+    }
 }
 
 #[cfg(test)]

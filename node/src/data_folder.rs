@@ -86,6 +86,15 @@ pub enum DataFolderError {
         /// What is wrong.
         reason: String,
     },
+    /// There is no key, and this process must not make one.
+    #[error(
+        "{path}, the brain's key, is missing, and without it this process would begin a brain of its own; copy the key there, or \
+         name it in CAIRN_BRAIN_KEY"
+    )]
+    NoIdentity {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// It cannot be read or written.
     #[error("{path} cannot be used")]
     Io {
@@ -185,14 +194,15 @@ impl DataFolder {
         self.path.join("owner.token")
     }
 
-    /// The brain's identity, from the file named or from the folder's own; the latter is made at the first start.
+    /// The brain's identity, from the file named or from the folder's own; the latter is made at the first start of a brain's
+    /// first process.
     ///
     /// # Errors
-    /// When the key file is damaged, or missing although it was named or there is a log.
-    pub fn identity(&self, named: Option<&Path>) -> Result<Identity, DataFolderError> {
+    /// When the key file is damaged, or missing although it was named, there was a brain here before, or the process must
+    /// `share` the brain of others.
+    pub fn identity(&self, named: Option<&Path>, share: bool) -> Result<Identity, DataFolderError> {
         let path = named.map_or_else(|| self.path.join("brain.key"), Path::to_owned);
-        let has_log = self.events().exists() || self.kurrentdb_copy().exists();
-        let may_be_made = named.is_none() && !has_log;
+        let may_be_made = named.is_none() && !share && !self.is_in_use();
         let seed = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound && may_be_made => {
@@ -205,6 +215,9 @@ impl DataFolder {
                 write_private(&path, text.as_bytes())?;
                 text
             }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(DataFolderError::NoIdentity { path });
+            }
             Err(source) => return Err(DataFolderError::Io { path, source }),
         };
         let bytes: [u8; 32] =
@@ -214,6 +227,12 @@ impl DataFolder {
         let key = SigningKey::from_bytes(&bytes);
         let brain = Uuid::new_v5(&Uuid::NAMESPACE_OID, key.verifying_key().as_bytes());
         Ok(Identity { key, brain })
+    }
+
+    /// Whether a brain has written here: a log, or proofs of one that is elsewhere.
+    fn is_in_use(&self) -> bool {
+        let leaves = fs::metadata(self.notary().join("leaves"));
+        self.events().exists() || self.kurrentdb_copy().exists() || leaves.is_ok_and(|leaves| leaves.len() > 0)
     }
 
     /// Says where the node answers, so that the command line finds it.
@@ -292,14 +311,28 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_key_is_made_for_a_new_brain_alone() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let data = DataFolder::open(&folder.path().join("data")).expect("opens");
+        let refused = |share| matches!(data.identity(None, share), Err(DataFolderError::NoIdentity { .. }));
+        assert!(refused(true), "a process that shares a brain begins none");
+        fs::create_dir(data.notary()).expect("made");
+        fs::write(data.notary().join("leaves"), [0; 32]).expect("written");
+        assert!(refused(false), "a brain has signed something here");
+        fs::write(data.notary().join("leaves"), []).expect("written");
+        data.identity(None, false).expect("made");
+        data.identity(None, true).expect("there is one now");
+    }
+
+    #[test]
     fn the_identity_stays_and_its_file_is_private() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let data = DataFolder::open(&folder.path().join("data")).expect("opens");
-        let brain = data.identity(None).expect("made").brain;
-        assert_eq!(data.identity(None).expect("read").brain, brain);
+        let brain = data.identity(None, false).expect("made").brain;
+        assert_eq!(data.identity(None, false).expect("read").brain, brain);
         let mode = fs::metadata(data.path().join("brain.key")).expect("exists").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         fs::write(data.path().join("brain.key"), "zz").expect("write");
-        assert!(matches!(data.identity(None), Err(DataFolderError::Damaged { .. })));
+        assert!(matches!(data.identity(None, false), Err(DataFolderError::Damaged { .. })));
     }
 }

@@ -73,7 +73,8 @@ pub async fn up(global: &Global, args: UpArgs) -> Result<()> {
         for vault in &args.import {
             import(&brain, vault, quiet).await?;
         }
-        if !quiet {
+        // Whoever reads lines of JSON is no newcomer.
+        if !quiet && config.log == LogFormat::Text {
             suggest_next(&brain);
         }
         std::future::pending::<Result<()>>().await

@@ -22,7 +22,7 @@ fn allowed(package: &str) -> Option<&'static [&'static str]> {
         "cairn-gateway" => &[EVENT_STORE, "cairn-proto"],
         "cairn-kafka" => &[DOMAIN, EVENT_STORE],
         "cairn-command" => &[DOMAIN, EVENT_STORE, TELEMETRY],
-        READ_MODEL | SEARCH | "cairn-interchange" => &[DOMAIN],
+        READ_MODEL | SEARCH | "cairn-interchange" | "cairn-sync" => &[DOMAIN],
         "cairn-projector" => &[DOMAIN, EVENT_STORE, READ_MODEL, SEARCH, TELEMETRY],
         "cairn-testkit" => &[DOMAIN, EVENT_STORE],
         _ => return None,

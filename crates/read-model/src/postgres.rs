@@ -31,8 +31,11 @@ pub use digest::digest;
 pub use reader::QUERY_LIMIT;
 pub use schema::{drop_generation, schema_name};
 
-/// Creates the tables that say which generations there are and which one serves each projection.
-pub const MIGRATION: &str = include_str!("../../../migrations/postgres/0002_read_models.sql");
+/// Creates the tables that say which generations there are and which one serves each projection, and what queries begin with.
+pub const MIGRATION: &str = concat!(
+    include_str!("../../../migrations/postgres/0002_read_models.sql"),
+    include_str!("../../../migrations/postgres/0006_begin_read.sql")
+);
 
 /// A database, and the tenant in it whose read models are meant. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -9,8 +9,9 @@ use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
-/// What a filter leaves out unless it names it: the exporter tells of its troubles through this crate, once.
-const EXPORTER: &str = "opentelemetry";
+/// What a filter leaves out unless it names it: crates whose troubles are told by those who use them, once. The exporter of traces,
+/// and KurrentDB's client, which says the same many times over while it looks for its server.
+const SILENT: [&str; 2] = ["opentelemetry", "eventstore"];
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -63,8 +64,9 @@ where
 
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
     let told = filter;
-    let silent = if told.contains(EXPORTER) { told.to_owned() } else { format!("{told},{EXPORTER}=off") };
-    EnvFilter::try_new(silent)
+    let unheard = SILENT.into_iter().filter(|target| !told.contains(target)).map(|target| format!("{target}=off"));
+    let directives: Vec<String> = std::iter::once(told.to_owned()).chain(unheard).collect();
+    EnvFilter::try_new(directives.join(","))
         .map_err(|source| LogError::Filter { filter: told.chars().take(200).collect(), source })
 }
 

@@ -119,8 +119,11 @@ impl Feeder {
         if self.member.is_none() || !self.subscription.is_behind() {
             return Ok(None);
         }
-        // Whoever is paused keeps nobody waiting for a page.
-        self.going().await?;
+        // Whoever is paused keeps nobody waiting for a page, and nothing is kept for it.
+        if self.going.borrow().paused {
+            self.member.iter().for_each(Member::rest);
+            self.going().await?;
+        }
         let Some(member) = &self.member else { return Ok(None) };
         Ok(Some(member.claim(self.subscription.position().0).await))
     }

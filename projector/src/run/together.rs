@@ -117,6 +117,13 @@ impl Member {
         }
     }
 
+    /// Wants nothing until it claims the next page: nothing is kept for it meanwhile.
+    pub(super) fn rest(&self) {
+        let mut state = self.together.state();
+        state.members.insert(self.number, Standing { after: u64::MAX, entries: self.entries });
+        state.trim();
+    }
+
     fn try_claim(&self, after: u64) -> Option<Claim> {
         let mut state = self.together.state();
         state.members.insert(self.number, Standing { after, entries: self.entries });
@@ -244,6 +251,14 @@ mod tests {
         let ahead = REACH + 10;
         own(&one, ahead).await.hand_on(&batch(ahead + 5));
         assert!(!together.state().pages.contains_key(&ahead), "the other is too far behind");
+        own(&other, 11).await.hand_on(&batch(12));
+        own(&one, 11).await;
+        assert!(!together.state().pages.contains_key(&11), "one was ahead when it was folded");
+        own(&other, 12).await.hand_on(&batch(13));
+        assert!(together.state().pages.contains_key(&12));
+        one.rest();
+        let _turn = own(&other, 13).await;
+        assert!(!together.state().pages.contains_key(&12), "the one that wants it is paused");
         drop(one);
         drop(other);
         assert!(together.state().members.is_empty());

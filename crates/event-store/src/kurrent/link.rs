@@ -1,8 +1,10 @@
 //! The connection to the server, and what can go wrong on it.
 
-use std::fmt;
+use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use eventstore::{
     AppendToStreamOptions, BatchAppendClient, BatchAppendOptions, Client, ClientSettings, Error, ExpectedRevision,
@@ -47,21 +49,37 @@ pub struct Server {
     prefix: String,
 }
 
-/// A connection string that cannot be understood. It is not shown, because it may hold a password.
+/// A connection string that is of no use. It is not shown, because it may hold a password.
 #[derive(Debug, thiserror::Error)]
-#[error("it is no connection string of KurrentDB, such as kurrentdb://user:password@host:2113?tls=true")]
-pub struct InvalidServer;
+pub enum InvalidServer {
+    /// It cannot be understood.
+    #[error("it is no connection string of KurrentDB, such as kurrentdb://user:password@host:2113?tls=true")]
+    Unknown,
+    /// A certificate or key that it names cannot be read.
+    #[error("{path}, which it names for TLS, cannot be read")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
 
 impl Server {
     /// Reads a connection string.
     ///
     /// # Errors
-    /// [`InvalidServer`] where it is none.
+    /// [`InvalidServer`] where it is none, or names files that are not there.
     pub fn parse(url: &str) -> Result<Self, InvalidServer> {
         let known = SCHEMES.iter().find_map(|(scheme, known)| Some((known, url.strip_prefix(scheme)?)));
         let url = known.map_or_else(|| url.to_owned(), |(known, rest)| format!("{known}{rest}"));
-        let settings = Arc::new(url.parse().map_err(|_| InvalidServer)?);
-        Ok(Self { settings, prefix: STREAM_PREFIX.to_owned() })
+        let settings: ClientSettings = url.parse().map_err(|_| InvalidServer::Unknown)?;
+        // The client opens them when it connects, and panics where it cannot.
+        let identity = settings.user_certificate().map(|(certificate, key)| [certificate, key]);
+        for path in settings.tls_ca_file().into_iter().chain(identity.into_iter().flatten()) {
+            File::open(path).map_err(|source| InvalidServer::File { path: path.into(), source })?;
+        }
+        Ok(Self { settings: Arc::new(settings), prefix: STREAM_PREFIX.to_owned() })
     }
 
     /// Lets the names of streams begin with something else, so that tests on one server do not meet.
@@ -339,6 +357,13 @@ mod tests {
         {
             assert!(Server::parse(url).is_ok(), "{url}");
         }
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_there_is_told_of_at_once() {
+        let missing = "kurrentdb://host:2113?tls=true&tlsCAFile=/nowhere/ca.pem";
+        let error = Server::parse(missing).expect_err("it is not there");
+        assert!(error.to_string().starts_with("/nowhere/ca.pem"), "{error}");
     }
 
     #[test]

@@ -10,12 +10,13 @@ use crate::postgres::failure::store_error;
 const TABLE: &str = "cairn.migrations";
 
 /// Every migration, in order. None is ever changed once it was released.
-const MIGRATIONS: [(i64, &str, &str); 5] = [
+const MIGRATIONS: [(i64, &str, &str); 6] = [
     (1, "log", include_str!("../../../../migrations/postgres/0001_log.sql")),
     (2, "read models", include_str!("../../../../migrations/postgres/0002_read_models.sql")),
     (3, "tokens", include_str!("../../../../migrations/postgres/0003_tokens.sql")),
     (4, "projection orders", include_str!("../../../../migrations/postgres/0004_projection_orders.sql")),
-    (5, "lookups", include_str!("../../../../migrations/postgres/0005_lookups.sql")),
+    (5, "begin append", include_str!("../../../../migrations/postgres/0005_begin_append.sql")),
+    (6, "begin read", include_str!("../../../../migrations/postgres/0006_begin_read.sql")),
 ];
 
 /// Why the database's tables could not be brought up to this program.

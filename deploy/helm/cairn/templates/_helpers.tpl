@@ -114,6 +114,9 @@ capabilities:
 {{- if .Values.kurrentdb.existingSecret }}
 - {name: kurrentdb, mountPath: /run/secrets/cairn/kurrentdb, readOnly: true}
 {{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{/* All volumes but `data`, which is a claim or dies with the pod. */}}
@@ -141,6 +144,9 @@ capabilities:
 - name: kurrentdb
   secret: {secretName: {{ .existingSecret | quote }}, defaultMode: 0440, items: [{key: {{ .key | quote }}, path: url}]}
 {{- end }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
 {{- end }}
 {{- end }}
 

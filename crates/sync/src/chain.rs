@@ -1,0 +1,232 @@
+//! The entries of one author, device and epoch in one space, each of which names the one before it.
+
+use crate::entry::{Entry, Header};
+use crate::key::{BrainKey, Epoch, Hash, SpaceId};
+
+/// Which chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChainId {
+    /// The space.
+    pub space: SpaceId,
+    /// The author.
+    pub author: BrainKey,
+    /// The author's epoch.
+    pub epoch: Epoch,
+}
+
+/// How far a chain is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    id: ChainId,
+    number: u64,
+    hash: Hash,
+    /// The number of the last entry with which a publication ended.
+    complete: u64,
+    /// How many entries of the publication at hand are still to come.
+    following: u16,
+    fork: Option<Fork>,
+}
+
+/// Two headers of one chain with one number: the author has said two things at once, and this proves it to anybody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fork {
+    /// The entry that was known.
+    pub known: Box<Entry>,
+    /// The other one.
+    pub other: Box<Entry>,
+}
+
+/// What became of an entry that was offered to its chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Offered {
+    /// It is the next one, and now the last.
+    Taken,
+    /// It is behind the last one: the chain has that number. Whether with this very entry, who keeps the entries can tell
+    /// ([`Chain::compare`]).
+    Behind,
+    /// Entries between the last one and this one are missing.
+    Gap {
+        /// The first that is missing.
+        from: u64,
+    },
+    /// It does not go on from the last one. Either its author has no sound program, or the chain has forked before it: the entry
+    /// that its sender has before it tells.
+    Broken,
+    /// The chain has forked, and nothing after the fork is taken.
+    Frozen,
+}
+
+impl Chain {
+    /// A chain of which nothing is known.
+    pub fn new(id: ChainId) -> Self {
+        Self { id, number: 0, hash: Hash::NONE, complete: 0, following: 0, fork: None }
+    }
+
+    /// Which chain it is.
+    pub fn id(&self) -> ChainId {
+        self.id
+    }
+
+    /// The number of the last entry known; 0 for none.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The hash of the last entry known.
+    pub fn hash(&self) -> Hash {
+        self.hash
+    }
+
+    /// The number of the last entry that readers may see: those of a publication that has not come whole wait for the rest.
+    pub fn complete(&self) -> u64 {
+        self.complete
+    }
+
+    /// The proof that the author has forked it, if it has.
+    pub fn fork(&self) -> Option<&Fork> {
+        self.fork.as_ref()
+    }
+
+    /// Takes an entry if it is the next one. It must be one of this chain.
+    pub fn offer(&mut self, entry: &Entry) -> Offered {
+        debug_assert_eq!(chain_of(entry), self.id);
+        let header = entry.header();
+        if header.number <= self.number {
+            return Offered::Behind;
+        }
+        if self.fork.is_some() {
+            return Offered::Frozen;
+        }
+        if header.number > self.number + 1 {
+            return Offered::Gap { from: self.number + 1 };
+        }
+        if header.previous != self.hash || !self.continues(header) {
+            return Offered::Broken;
+        }
+        (self.number, self.hash, self.following) = (header.number, entry.hash(), header.following);
+        if self.following == 0 {
+            self.complete = self.number;
+        }
+        Offered::Taken
+    }
+
+    /// Within a publication, the number of entries that follow falls by one with each.
+    fn continues(&self, header: &Header) -> bool {
+        self.following == 0 || header.following == self.following - 1
+    }
+
+    /// Compares an entry with the one that is known by its number; freezes the chain where they differ.
+    pub fn compare(&mut self, known: &Entry, other: &Entry) -> Option<&Fork> {
+        debug_assert_eq!(known.header().number, other.header().number);
+        if known.hash() == other.hash() {
+            return None;
+        }
+        if self.fork.is_none() {
+            self.fork = Some(Fork { known: Box::new(known.clone()), other: Box::new(other.clone()) });
+        }
+        self.fork.as_ref()
+    }
+}
+
+/// The chain that an entry belongs to.
+pub fn chain_of(entry: &Entry) -> ChainId {
+    ChainId { space: entry.space(), author: entry.header().author, epoch: entry.header().epoch }
+}
+
+impl Fork {
+    /// Whether it proves what it says, to somebody who has seen neither entry before: both were checked against a certificate when
+    /// they were made ([`Entry::check`]), are of one chain and one number, and differ.
+    pub fn is_proof(&self) -> bool {
+        let (known, other) = (self.known.header(), self.other.header());
+        chain_of(&self.known) == chain_of(&self.other)
+            && known.number == other.number
+            && self.known.hash() != self.other.hash()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use cairn_domain::clock::Hlc;
+    use cairn_domain::id::MemoryId;
+    use cairn_domain::truth::Truth;
+    use ed25519_dalek::SigningKey;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::entry::EntryKind;
+
+    fn space() -> SpaceId {
+        SpaceId::new(Hash::of(b"garden"))
+    }
+
+    fn id() -> ChainId {
+        ChainId { space: space(), author: BrainKey::of(&SigningKey::from_bytes(&[1; 32])), epoch: Epoch([3; 16]) }
+    }
+
+    fn entry(number: u64, previous: Hash, following: u16, says: &'static str) -> Entry {
+        let ChainId { author, epoch, .. } = id();
+        let header = Header {
+            space: Some(space()),
+            author,
+            epoch,
+            number,
+            previous,
+            grant: Hash::NONE,
+            at: Hlc { millis: number, counter: 0 },
+            truth: Truth::User,
+            kind: EntryKind::Claim,
+            memory: MemoryId::new(Uuid::nil()),
+            following,
+            payload_bytes: 0,
+            payload: Hash::NONE,
+        };
+        Entry::sign(header, Bytes::from_static(says.as_bytes()), &SigningKey::from_bytes(&[2; 32])).expect("small")
+    }
+
+    #[test]
+    fn a_chain_takes_what_comes_next_and_nothing_else() {
+        let mut chain = Chain::new(id());
+        let one = entry(1, Hash::NONE, 0, "one");
+        let two = entry(2, one.hash(), 0, "two");
+        assert_eq!(chain.offer(&two), Offered::Gap { from: 1 });
+        assert_eq!(chain.offer(&one), Offered::Taken);
+        assert_eq!(chain.offer(&one), Offered::Behind);
+        assert_eq!(chain.offer(&entry(2, Hash::NONE, 0, "of another")), Offered::Broken);
+        assert_eq!(chain.offer(&two), Offered::Taken);
+        assert_eq!((chain.number(), chain.hash()), (2, two.hash()));
+    }
+
+    #[test]
+    fn a_publication_is_seen_when_all_of_it_is_there() {
+        let mut chain = Chain::new(id());
+        let one = entry(1, Hash::NONE, 0, "one");
+        let first = entry(2, one.hash(), 2, "first of three");
+        let second = entry(3, first.hash(), 1, "second");
+        let third = entry(4, second.hash(), 0, "third");
+        let mut seen = Vec::new();
+        for entry in [&one, &first, &second, &third] {
+            assert_eq!(chain.offer(entry), Offered::Taken);
+            seen.push(chain.complete());
+        }
+        assert_eq!(seen, [1, 1, 1, 4]);
+        let mut cut = Chain::new(id());
+        cut.offer(&one);
+        cut.offer(&first);
+        assert_eq!(cut.offer(&entry(3, first.hash(), 0, "cuts it short")), Offered::Broken);
+    }
+
+    #[test]
+    fn two_entries_with_one_number_freeze_the_chain_and_prove_it() {
+        let mut chain = Chain::new(id());
+        let one = entry(1, Hash::NONE, 0, "to anna");
+        let other = entry(1, Hash::NONE, 0, "to bert");
+        chain.offer(&one);
+        assert_eq!(chain.offer(&other), Offered::Behind);
+        assert_eq!(chain.compare(&one, &one), None);
+        assert!(chain.compare(&one, &other).expect("they differ").is_proof());
+        assert_eq!(chain.offer(&entry(2, one.hash(), 0, "two")), Offered::Frozen);
+        let honest = Fork { known: Box::new(one.clone()), other: Box::new(entry(2, one.hash(), 0, "two")) };
+        assert!(!honest.is_proof());
+    }
+}

@@ -1,0 +1,346 @@
+//! A space as its owner's control entries make it, and what the entries of others count for in it.
+
+use std::collections::BTreeMap;
+
+use crate::control::{Accepted, Control, InvalidControl, Role};
+use crate::entry::{Entry, EntryKind, Header};
+use crate::key::{BrainKey, Epoch, Hash, SpaceId};
+
+/// A space, folded from the owner's control entries in the order of their chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Space {
+    id: SpaceId,
+    owner: BrainKey,
+    name: String,
+    grants: BTreeMap<Hash, Grant>,
+    /// Where the owner has said that a forked chain goes on.
+    resolved: BTreeMap<(BrainKey, Epoch), Hash>,
+}
+
+/// What the owner lets a brain do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// Whom.
+    pub to: BrainKey,
+    /// What.
+    pub role: Role,
+    /// Until when, in milliseconds since 1970; `None` for no end.
+    pub expires_at: Option<u64>,
+    /// Whether it may pass on what it reads.
+    pub reshare: bool,
+    /// What counts of its entries, once it was revoked.
+    pub revoked: Option<Vec<Accepted>>,
+}
+
+/// What an entry counts for. It follows from the space and the entry's header alone, so it is the same wherever and whenever it is
+/// asked, once the same control entries are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// For what it says, at the level it says.
+    Full,
+    /// As a suggestion, whatever level it says.
+    Suggestion,
+    /// For nothing: it is kept and passed on, and not shown.
+    Held(Reason),
+}
+
+/// Why an entry counts for nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The grant that it names is not known (yet).
+    NoGrant,
+    /// The grant is another brain's.
+    OtherBrain,
+    /// The grant lets its brain do less than this.
+    Role,
+    /// It was said after the end of the grant.
+    Expired,
+    /// The grant was revoked before the owner had it.
+    Revoked,
+    /// Only the owner says such things.
+    OwnerOnly,
+}
+
+/// Why an entry does not change the space.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// It is not the owner's, or not about the space.
+    #[error("it is no control entry of the owner's")]
+    NotControl,
+    /// Its payload is missing: what it says can never be known.
+    #[error("its payload is missing")]
+    NoPayload,
+    /// Its payload says nothing.
+    #[error(transparent)]
+    Invalid(#[from] InvalidControl),
+    /// It begins a space that has begun.
+    #[error("the space has begun already")]
+    BegunAlready,
+    /// It does not begin one.
+    #[error("it does not begin a space")]
+    NoBeginning,
+    /// It ends a grant that there is not.
+    #[error("there is no such grant")]
+    NoGrant,
+}
+
+impl Space {
+    /// The space that an entry begins.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub fn begin(first: &Entry) -> Result<Self, Refused> {
+        let header = first.header();
+        let is_first = header.space.is_none() && header.number == 1 && header.kind == EntryKind::Control;
+        match control(first)? {
+            Control::SpaceCreated { name } if is_first => Ok(Self {
+                id: first.space(),
+                owner: header.author,
+                name,
+                grants: BTreeMap::new(),
+                resolved: BTreeMap::new(),
+            }),
+            _ => Err(Refused::NoBeginning),
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> SpaceId {
+        self.id
+    }
+
+    /// Whose it is.
+    pub fn owner(&self) -> BrainKey {
+        self.owner
+    }
+
+    /// What people call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its grants, by the hash of the entry that made them; those that have ended too.
+    pub fn grants(&self) -> &BTreeMap<Hash, Grant> {
+        &self.grants
+    }
+
+    /// The last entry that counts of a chain that has forked, where the owner has said so.
+    pub fn resolution(&self, author: BrainKey, epoch: Epoch) -> Option<Hash> {
+        self.resolved.get(&(author, epoch)).copied()
+    }
+
+    /// Takes the owner's next control entry.
+    ///
+    /// # Errors
+    /// See [`Refused`]; the space is as it was then.
+    pub fn take(&mut self, entry: &Entry) -> Result<(), Refused> {
+        let header = entry.header();
+        if header.author != self.owner || header.kind != EntryKind::Control || entry.space() != self.id {
+            return Err(Refused::NotControl);
+        }
+        match control(entry)? {
+            Control::SpaceCreated { .. } => return Err(Refused::BegunAlready),
+            Control::Renamed { name } => self.name = name,
+            Control::Offered { to, role, expires_at, reshare } => {
+                self.grants.insert(entry.hash(), Grant { to, role, expires_at, reshare, revoked: None });
+            }
+            Control::Revoked { grant, accepted } => {
+                let grant = self.grants.get_mut(&grant).ok_or(Refused::NoGrant)?;
+                // The first revocation holds: a second one must not bring anything back.
+                grant.revoked.get_or_insert(accepted);
+            }
+            Control::ForkResolved { author, epoch, kept } => {
+                self.resolved.entry((author, epoch)).or_insert(kept);
+            }
+            // It is about the order of the owner's chains, which whoever feeds this has put right.
+            Control::Resumed { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// What an entry counts for.
+    pub fn standing(&self, header: &Header) -> Standing {
+        if header.author == self.owner {
+            return Standing::Full;
+        }
+        if header.kind == EntryKind::Control {
+            return Standing::Held(Reason::OwnerOnly);
+        }
+        let Some(grant) = self.grants.get(&header.grant) else { return Standing::Held(Reason::NoGrant) };
+        if grant.to != header.author {
+            return Standing::Held(Reason::OtherBrain);
+        }
+        if grant.expires_at.is_some_and(|end| header.at.millis > end) {
+            return Standing::Held(Reason::Expired);
+        }
+        if let Some(accepted) = &grant.revoked
+            && !accepted.iter().any(|chain| chain.epoch == header.epoch && header.number <= chain.number)
+        {
+            return Standing::Held(Reason::Revoked);
+        }
+        match (header.kind, grant.role) {
+            (EntryKind::Decision, _) | (_, Role::Write | Role::Admin) => Standing::Full,
+            (EntryKind::Claim | EntryKind::Change, Role::Suggest) => Standing::Suggestion,
+            (_, Role::Suggest | Role::Read | Role::Relay) => Standing::Held(Reason::Role),
+        }
+    }
+}
+
+fn control(entry: &Entry) -> Result<Control, Refused> {
+    Ok(Control::parse(entry.payload().ok_or(Refused::NoPayload)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use cairn_domain::clock::Hlc;
+    use cairn_domain::id::MemoryId;
+    use cairn_domain::truth::Truth;
+    use ed25519_dalek::SigningKey;
+    use uuid::Uuid;
+
+    use super::*;
+
+    const EPOCH: Epoch = Epoch([3; 16]);
+
+    fn secret(of: u8) -> SigningKey {
+        SigningKey::from_bytes(&[of; 32])
+    }
+
+    fn brain(of: u8) -> BrainKey {
+        BrainKey::of(&secret(of))
+    }
+
+    /// A space of brain 1, and what its owner has said.
+    struct Owned {
+        space: Space,
+        number: u64,
+        previous: Hash,
+    }
+
+    fn header(author: u8, space: Option<SpaceId>, kind: EntryKind) -> Header {
+        Header {
+            space,
+            author: brain(author),
+            epoch: EPOCH,
+            number: 1,
+            previous: Hash::NONE,
+            grant: Hash::NONE,
+            at: Hlc { millis: 1_000, counter: 0 },
+            truth: Truth::User,
+            kind,
+            memory: MemoryId::new(Uuid::nil()),
+            following: 0,
+            payload_bytes: 0,
+            payload: Hash::NONE,
+        }
+    }
+
+    fn sign(header: Header, control: &Control) -> Entry {
+        Entry::sign(header, Bytes::from(control.to_bytes()), &secret(1)).expect("small")
+    }
+
+    impl Owned {
+        fn new() -> Self {
+            let first =
+                sign(header(1, None, EntryKind::Control), &Control::SpaceCreated { name: "Garden".into() });
+            Self { space: Space::begin(&first).expect("begins"), number: 1, previous: first.hash() }
+        }
+
+        fn says(&mut self, control: &Control) -> Result<Hash, Refused> {
+            let header = Header {
+                number: self.number + 1,
+                previous: self.previous,
+                ..header(1, Some(self.space.id()), EntryKind::Control)
+            };
+            let entry = sign(header, control);
+            self.space.take(&entry)?;
+            (self.number, self.previous) = (self.number + 1, entry.hash());
+            Ok(entry.hash())
+        }
+
+        fn grants(&mut self, to: u8, role: Role, expires_at: Option<u64>) -> Hash {
+            self.says(&Control::Offered { to: brain(to), role, expires_at, reshare: false }).expect("granted")
+        }
+
+        fn header(&self, author: u8, grant: Hash, kind: EntryKind) -> Header {
+            Header { grant, ..header(author, Some(self.space.id()), kind) }
+        }
+
+        fn standing(&self, author: u8, grant: Hash, kind: EntryKind) -> Standing {
+            self.space.standing(&self.header(author, grant, kind))
+        }
+    }
+
+    #[test]
+    fn a_role_lets_do_what_it_says() {
+        use Standing::{Full, Suggestion};
+        let held = Standing::Held(Reason::Role);
+        let wanted = [
+            (Role::Relay, [held, held, held, Full]),
+            (Role::Read, [held, held, held, Full]),
+            (Role::Suggest, [Suggestion, Suggestion, held, Full]),
+            (Role::Write, [Full; 4]),
+            (Role::Admin, [Full; 4]),
+        ];
+        let mut owned = Owned::new();
+        for (role, standings) in wanted {
+            let grant = owned.grants(2, role, None);
+            let kinds = [EntryKind::Claim, EntryKind::Change, EntryKind::Erasure, EntryKind::Decision];
+            for (kind, standing) in kinds.into_iter().zip(standings) {
+                assert_eq!(owned.standing(2, grant, kind), standing, "{role:?} {kind:?}");
+            }
+            assert_eq!(owned.standing(2, grant, EntryKind::Control), Standing::Held(Reason::OwnerOnly));
+            assert_eq!(owned.standing(3, grant, EntryKind::Claim), Standing::Held(Reason::OtherBrain));
+        }
+        assert_eq!(owned.standing(2, Hash::of(b"none"), EntryKind::Claim), Standing::Held(Reason::NoGrant));
+        assert_eq!(owned.standing(1, Hash::NONE, EntryKind::Claim), Full, "the owner needs no grant");
+    }
+
+    #[test]
+    fn a_grant_ends_by_the_clock_of_the_entry() {
+        let mut owned = Owned::new();
+        let grant = owned.grants(2, Role::Write, Some(1_000));
+        assert_eq!(owned.standing(2, grant, EntryKind::Claim), Standing::Full);
+        let at = Hlc { millis: 1_001, counter: 0 };
+        let late = Header { at, ..owned.header(2, grant, EntryKind::Claim) };
+        assert_eq!(owned.space.standing(&late), Standing::Held(Reason::Expired));
+    }
+
+    #[test]
+    fn what_was_accepted_before_a_revocation_counts_and_nothing_else_does() {
+        let mut owned = Owned::new();
+        let grant = owned.grants(2, Role::Write, None);
+        let accepted = vec![Accepted { epoch: EPOCH, number: 5 }];
+        owned.says(&Control::Revoked { grant, accepted }).expect("revoked");
+        let at = |owned: &Owned, epoch, number| {
+            owned.space.standing(&Header { epoch, number, ..owned.header(2, grant, EntryKind::Claim) })
+        };
+        assert_eq!(at(&owned, EPOCH, 5), Standing::Full);
+        assert_eq!(at(&owned, EPOCH, 6), Standing::Held(Reason::Revoked));
+        assert_eq!(at(&owned, Epoch([4; 16]), 1), Standing::Held(Reason::Revoked), "in an epoch begun since");
+        let more = vec![Accepted { epoch: EPOCH, number: 9 }];
+        owned.says(&Control::Revoked { grant, accepted: more }).expect("taken");
+        assert_eq!(at(&owned, EPOCH, 6), Standing::Held(Reason::Revoked), "a second one brings nothing back");
+        let again = owned.grants(2, Role::Write, None);
+        assert_eq!(owned.standing(2, again, EntryKind::Claim), Standing::Full, "a new grant is another one");
+    }
+
+    #[test]
+    fn the_owner_alone_changes_the_space() {
+        let mut owned = Owned::new();
+        owned.says(&Control::Renamed { name: "Orchard".into() }).expect("renamed");
+        assert_eq!(owned.space.name(), "Orchard");
+        let again = owned.says(&Control::SpaceCreated { name: "Twice".into() });
+        assert!(matches!(again, Err(Refused::BegunAlready)));
+        let grant = Hash::of(b"none");
+        assert!(matches!(owned.says(&Control::Revoked { grant, accepted: Vec::new() }), Err(Refused::NoGrant)));
+        let foreign =
+            sign(owned.header(2, Hash::NONE, EntryKind::Control), &Control::Renamed { name: "Mine".into() });
+        assert!(matches!(owned.space.take(&foreign), Err(Refused::NotControl)));
+        let elsewhere = header(1, Some(SpaceId::new(Hash::of(b"cellar"))), EntryKind::Control);
+        let elsewhere = sign(elsewhere, &Control::Renamed { name: "Cellar".into() });
+        assert!(matches!(owned.space.take(&elsewhere), Err(Refused::NotControl)));
+        assert_eq!(owned.space.name(), "Orchard");
+    }
+}
