@@ -316,7 +316,7 @@ async fn storage(config: &Config, folder: &DataFolder, identity: &Identity) -> R
         Some(database) => {
             if folder.events().exists() {
                 let unused = folder.events();
-                tracing::warn!(unused = %unused.display(), "this folder holds a log in SQLite, which is not used: the log is in the database");
+                tracing::warn!(unused = %unused.display(), "there is a log in SQLite too; it is not used");
             }
             let pool = database::open(database).await?;
             let keyring = Keyring::open_postgres(pool.clone(), identity.brain, identity.wrapping_key()).await?;

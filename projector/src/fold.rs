@@ -252,8 +252,8 @@ impl Fold {
         })
     }
 
-    /// Folds the earlier events of memories that are not in the cache, or not up to date there, several streams at once. All reading comes before
-    /// all folding, so that a failed read leaves nothing half folded.
+    /// Folds the earlier events of memories that are not in the cache, or not up to date there, several streams at once. All
+    /// reading comes before all folding, so that a failed read leaves nothing half folded.
     async fn prepare(&mut self, events: &[&RecordedEvent]) -> Result<(), FoldError> {
         let mut first: HashMap<MemoryId, u64> = HashMap::new();
         for event in events {

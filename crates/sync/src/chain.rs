@@ -1,6 +1,6 @@
 //! The entries of one author, device and epoch in one space, each of which names the one before it.
 
-use crate::entry::{Entry, Header};
+use crate::entry::{Entry, Header, MAX_PUBLICATION_ENTRIES};
 use crate::key::{BrainKey, Epoch, Hash, SpaceId};
 
 /// Which chain.
@@ -22,6 +22,8 @@ pub struct Chain {
     hash: Hash,
     /// The number of the last entry with which a publication ended.
     complete: u64,
+    /// How many entries the publication at hand has so far; 0 between two.
+    begun: u16,
     /// How many entries of the publication at hand are still to come.
     following: u16,
     fork: Option<Fork>,
@@ -59,7 +61,7 @@ pub enum Offered {
 impl Chain {
     /// A chain of which nothing is known.
     pub fn new(id: ChainId) -> Self {
-        Self { id, number: 0, hash: Hash::NONE, complete: 0, following: 0, fork: None }
+        Self { id, number: 0, hash: Hash::NONE, complete: 0, begun: 0, following: 0, fork: None }
     }
 
     /// Which chain it is.
@@ -77,9 +79,13 @@ impl Chain {
         self.hash
     }
 
-    /// The number of the last entry that readers may see: those of a publication that has not come whole wait for the rest.
+    /// The number of the last entry that readers may see: those of a publication that has not come whole wait for the rest, and what
+    /// comes with a fork or after it is nobody's word.
     pub fn complete(&self) -> u64 {
-        self.complete
+        match &self.fork {
+            Some(fork) => self.complete.min(fork.sound()),
+            None => self.complete,
+        }
     }
 
     /// The proof that the author has forked it, if it has.
@@ -104,26 +110,30 @@ impl Chain {
             return Offered::Broken;
         }
         (self.number, self.hash, self.following) = (header.number, entry.hash(), header.following);
-        if self.following == 0 {
-            self.complete = self.number;
+        match self.following {
+            0 => (self.begun, self.complete) = (0, self.number),
+            _ => self.begun += 1,
         }
         Offered::Taken
     }
 
-    /// Within a publication, the number of entries that follow falls by one with each.
+    /// Within a publication each entry says how many are before it and after it.
     fn continues(&self, header: &Header) -> bool {
-        self.following == 0 || header.following == self.following - 1
+        let follows = self.following == 0 || header.following == self.following - 1;
+        let entries = u32::from(header.preceding) + u32::from(header.following) + 1;
+        header.preceding == self.begun && follows && entries <= u32::from(MAX_PUBLICATION_ENTRIES)
     }
 
-    /// Compares an entry with the one that is known by its number; freezes the chain where they differ.
+    /// Compares an entry with the one that is known by its number; freezes the chain where they differ. Gives the proof where it is
+    /// news: the first one, or one of an earlier fork.
     pub fn compare(&mut self, known: &Entry, other: &Entry) -> Option<&Fork> {
         debug_assert_eq!(known.header().number, other.header().number);
-        if known.hash() == other.hash() {
+        let number = known.header().number;
+        let is_news = self.fork.as_ref().is_none_or(|fork| number < fork.known.header().number);
+        if known.hash() == other.hash() || !is_news {
             return None;
         }
-        if self.fork.is_none() {
-            self.fork = Some(Fork { known: Box::new(known.clone()), other: Box::new(other.clone()) });
-        }
+        self.fork = Some(Fork { known: Box::new(known.clone()), other: Box::new(other.clone()) });
         self.fork.as_ref()
     }
 }
@@ -134,6 +144,12 @@ pub fn chain_of(entry: &Entry) -> ChainId {
 }
 
 impl Fork {
+    /// The number of the last entry that does not belong to a publication with a fork in it.
+    fn sound(&self) -> u64 {
+        let header = self.known.header();
+        header.number.saturating_sub(1 + u64::from(header.preceding))
+    }
+
     /// Whether it proves what it says, to somebody who has seen neither entry before: both were checked against a certificate when
     /// they were made ([`Entry::check`]), are of one chain and one number, and differ.
     pub fn is_proof(&self) -> bool {
@@ -165,6 +181,10 @@ mod tests {
     }
 
     fn entry(number: u64, previous: Hash, following: u16, says: &'static str) -> Entry {
+        part(number, previous, (0, following), says)
+    }
+
+    fn part(number: u64, previous: Hash, (preceding, following): (u16, u16), says: &'static str) -> Entry {
         let ChainId { author, epoch, .. } = id();
         let header = Header {
             space: Some(space()),
@@ -177,6 +197,7 @@ mod tests {
             truth: Truth::User,
             kind: EntryKind::Claim,
             memory: MemoryId::new(Uuid::nil()),
+            preceding,
             following,
             payload_bytes: 0,
             payload: Hash::NONE,
@@ -201,9 +222,9 @@ mod tests {
     fn a_publication_is_seen_when_all_of_it_is_there() {
         let mut chain = Chain::new(id());
         let one = entry(1, Hash::NONE, 0, "one");
-        let first = entry(2, one.hash(), 2, "first of three");
-        let second = entry(3, first.hash(), 1, "second");
-        let third = entry(4, second.hash(), 0, "third");
+        let first = part(2, one.hash(), (0, 2), "first of three");
+        let second = part(3, first.hash(), (1, 1), "second");
+        let third = part(4, second.hash(), (2, 0), "third");
         let mut seen = Vec::new();
         for entry in [&one, &first, &second, &third] {
             assert_eq!(chain.offer(entry), Offered::Taken);
@@ -213,7 +234,25 @@ mod tests {
         let mut cut = Chain::new(id());
         cut.offer(&one);
         cut.offer(&first);
-        assert_eq!(cut.offer(&entry(3, first.hash(), 0, "cuts it short")), Offered::Broken);
+        assert_eq!(cut.offer(&part(3, first.hash(), (1, 0), "cuts it short")), Offered::Broken);
+        assert_eq!(cut.offer(&part(3, first.hash(), (0, 1), "begins another")), Offered::Broken);
+        assert_eq!(cut.offer(&part(3, first.hash(), (1, 1), "second")), Offered::Taken);
+        let endless = part(1, Hash::NONE, (0, MAX_PUBLICATION_ENTRIES), "first of too many");
+        assert_eq!(Chain::new(id()).offer(&endless), Offered::Broken);
+    }
+
+    #[test]
+    fn a_fork_within_a_publication_takes_all_of_it_away() {
+        let mut chain = Chain::new(id());
+        let one = entry(1, Hash::NONE, 0, "one");
+        let first = part(2, one.hash(), (0, 1), "first of two");
+        let second = part(3, first.hash(), (1, 0), "second");
+        for entry in [&one, &first, &second] {
+            chain.offer(entry);
+        }
+        assert_eq!(chain.complete(), 3);
+        chain.compare(&second, &part(3, first.hash(), (1, 0), "another second"));
+        assert_eq!(chain.complete(), 1);
     }
 
     #[test]
@@ -226,6 +265,7 @@ mod tests {
         assert_eq!(chain.compare(&one, &one), None);
         assert!(chain.compare(&one, &other).expect("they differ").is_proof());
         assert_eq!(chain.offer(&entry(2, one.hash(), 0, "two")), Offered::Frozen);
+        assert_eq!(chain.complete(), 0, "neither of the two is anybody's word");
         let honest = Fork { known: Box::new(one.clone()), other: Box::new(entry(2, one.hash(), 0, "two")) };
         assert!(!honest.is_proof());
     }

@@ -13,11 +13,11 @@ use crate::key::{BrainKey, Epoch, Hash, SpaceId};
 /// What the signed bytes begin with, so that nothing else that a device signs can pass for an entry.
 const DOMAIN: &[u8] = b"cairn entry 1\0";
 /// How many bytes a header has when it is signed.
-pub const HEADER_BYTES: usize = 14 + 32 + 32 + 16 + 8 + 32 + 32 + 8 + 4 + 1 + 1 + 16 + 2 + 4 + 32;
+pub const HEADER_BYTES: usize = 14 + 32 + 32 + 16 + 8 + 32 + 32 + 8 + 4 + 1 + 1 + 16 + 2 + 2 + 4 + 32;
 /// The most bytes that a payload may have.
 pub const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
-/// The most entries that one publication may have.
-pub const MAX_PUBLICATION_ENTRIES: usize = 1_024;
+/// The most entries that one publication may have. Those of one that is not complete wait in memory.
+pub const MAX_PUBLICATION_ENTRIES: u16 = 1_024;
 
 /// What an entry is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -59,7 +59,9 @@ pub struct Header {
     pub kind: EntryKind,
     /// The memory it is about; the nil id where it is about none.
     pub memory: MemoryId,
-    /// How many entries that follow belong to the same publication: readers see all or none of them.
+    /// How many entries before it belong to the same publication: readers see all of one or nothing.
+    pub preceding: u16,
+    /// How many entries after it belong to the same publication.
     pub following: u16,
     /// The payload's length in bytes.
     pub payload_bytes: u32,
@@ -124,7 +126,7 @@ impl Header {
     /// The bytes that are signed.
     pub fn to_bytes(&self) -> [u8; HEADER_BYTES] {
         let memory = self.memory.uuid();
-        let parts: [&[u8]; 15] = [
+        let parts: [&[u8]; 16] = [
             DOMAIN,
             self.space.as_ref().map_or(&[0_u8; 32], SpaceId::bytes).as_slice(),
             self.author.bytes(),
@@ -137,6 +139,7 @@ impl Header {
             &[self.truth.level()],
             &[self.kind.code()],
             memory.as_bytes(),
+            &self.preceding.to_be_bytes(),
             &self.following.to_be_bytes(),
             &self.payload_bytes.to_be_bytes(),
             self.payload.bytes(),
@@ -162,6 +165,7 @@ impl Header {
             truth: Truth::try_from(rest.byte()?).map_err(|_| InvalidEntry::Header)?,
             kind: EntryKind::of(rest.byte()?),
             memory: MemoryId::new(Uuid::from_bytes(rest.take()?)),
+            preceding: u16::from_be_bytes(rest.take()?),
             following: u16::from_be_bytes(rest.take()?),
             payload_bytes: u32::from_be_bytes(rest.take()?),
             payload: rest.hash()?,
@@ -297,6 +301,7 @@ mod tests {
             truth: Truth::User,
             kind: EntryKind::Claim,
             memory: MemoryId::new(Uuid::from_u128(9)),
+            preceding: 1,
             following: 2,
             payload_bytes: 0,
             payload: Hash::NONE,

@@ -1,10 +1,12 @@
 //! Spaces that brains share, as pure functions: who is who, what an author has signed, what a grant lets an entry count for.
 //!
-//! Nothing here reads a clock, draws a random number or does I/O. `docs/decisions/0018-spaces-and-signed-chains.md` says why it is as it is.
+//! Nothing here reads a clock, draws a random number or does I/O. `docs/decisions/0018-spaces-and-signed-chains.md` says why it is
+//! as it is.
 
 pub mod certificate;
 pub mod chain;
 pub mod control;
 pub mod entry;
 pub mod key;
+pub mod replica;
 pub mod space;

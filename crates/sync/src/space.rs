@@ -230,6 +230,7 @@ mod tests {
             truth: Truth::User,
             kind,
             memory: MemoryId::new(Uuid::nil()),
+            preceding: 0,
             following: 0,
             payload_bytes: 0,
             payload: Hash::NONE,

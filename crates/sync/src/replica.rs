@@ -1,0 +1,317 @@
+//! What a brain holds of the spaces it is in: entries go in, and what is to be done about them comes out.
+//!
+//! The entries themselves are kept elsewhere, durably. Here is only what is needed to tell what may come next: the end of each chain, entries
+//! that came too early, and each space as its owner has made it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::chain::{Chain, ChainId, Fork, Offered, chain_of};
+use crate::control::Control;
+use crate::entry::{Entry, EntryKind};
+use crate::key::{Hash, SpaceId};
+use crate::space::Space;
+
+/// The most entries of one chain that wait for those before them. Further ones are asked for again when it is their turn.
+pub const MAX_EARLY_ENTRIES: usize = 1_000;
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Keep the entry; it has its place now.
+    Keep(Entry),
+    /// Ask whoever knows the chain for its entries from this number on.
+    Ask {
+        /// Which chain.
+        chain: ChainId,
+        /// From where.
+        from: u64,
+    },
+    /// Compare the entry with the one that is kept by its number, and say so ([`Replica::compared`]).
+    Compare(Entry),
+    /// Keep the proof and show it to everybody.
+    Forked(Fork),
+    /// The space is another one now: what its entries count for is to be asked again.
+    SpaceChanged(SpaceId),
+}
+
+/// All spaces that a brain holds.
+#[derive(Debug, Clone, Default)]
+pub struct Replica {
+    spaces: BTreeMap<SpaceId, Holding>,
+}
+
+/// What is known of one space.
+#[derive(Debug, Clone, Default)]
+struct Holding {
+    /// None until the owner's first entry is there.
+    space: Option<Space>,
+    chains: BTreeMap<ChainId, Held>,
+}
+
+#[derive(Debug, Clone)]
+struct Held {
+    chain: Chain,
+    /// Entries that came before those before them, by number and hash: there may be two of one number.
+    early: BTreeMap<(u64, Hash), Entry>,
+    /// Entries about the space, in their order. They are few, and what they make is folded from all of them.
+    control: Vec<Entry>,
+}
+
+impl Replica {
+    /// Takes an entry, which was checked alone, from whomever.
+    pub fn receive(&mut self, entry: Entry) -> Vec<Effect> {
+        let (space, id) = (entry.space(), chain_of(&entry));
+        let holding = self.spaces.entry(space).or_default();
+        let held = holding.chains.entry(id).or_insert_with(|| Held::new(id));
+        let before = held.chain.complete();
+        let mut effects = Vec::new();
+        held.offer(entry, &mut effects);
+        if held.chain.complete() > before && held.says_more_than(before) {
+            effects.extend(holding.fold().then_some(Effect::SpaceChanged(space)));
+        }
+        effects
+    }
+
+    /// Takes note of how an entry compares with the one that is kept by its number.
+    pub fn compared(&mut self, kept: &Entry, other: &Entry) -> Vec<Effect> {
+        let space = kept.space();
+        let Some(holding) = self.spaces.get_mut(&space) else { return Vec::new() };
+        let Some(held) = holding.chains.get_mut(&chain_of(kept)) else { return Vec::new() };
+        let Some(fork) = held.chain.compare(kept, other) else { return Vec::new() };
+        let mut effects = vec![Effect::Forked(fork.clone())];
+        effects.extend(holding.fold().then_some(Effect::SpaceChanged(space)));
+        effects
+    }
+
+    /// A space, once its owner's first entry is there.
+    pub fn space(&self, id: SpaceId) -> Option<&Space> {
+        self.spaces.get(&id)?.space.as_ref()
+    }
+
+    /// The chains of a space, as far as they are known.
+    pub fn chains(&self, id: SpaceId) -> impl Iterator<Item = &Chain> {
+        self.spaces.get(&id).into_iter().flat_map(|holding| holding.chains.values().map(|held| &held.chain))
+    }
+}
+
+impl Holding {
+    /// Makes the space of all that its owner has said; says whether it is another one now.
+    fn fold(&mut self) -> bool {
+        let space = line(&self.chains);
+        let changed = space != self.space;
+        self.space = space;
+        changed
+    }
+}
+
+impl Held {
+    fn new(id: ChainId) -> Self {
+        Self { chain: Chain::new(id), early: BTreeMap::new(), control: Vec::new() }
+    }
+
+    fn offer(&mut self, entry: Entry, effects: &mut Vec<Effect>) {
+        let mut next = Some(entry);
+        while let Some(entry) = next.take() {
+            match self.chain.offer(&entry) {
+                Offered::Taken => {
+                    let (number, hash) = (entry.header().number, entry.hash());
+                    if entry.header().kind == EntryKind::Control {
+                        self.control.push(entry.clone());
+                    }
+                    effects.push(Effect::Keep(entry));
+                    // Whatever else came with this number proves a fork.
+                    let rivals = self.take_early(number).into_iter().filter(|rival| rival.hash() != hash);
+                    effects.extend(rivals.map(Effect::Compare));
+                    let mut waiting = self.take_early(number + 1);
+                    let fits = waiting.iter().position(|entry| entry.header().previous == hash).unwrap_or(0);
+                    next = (fits < waiting.len()).then(|| waiting.swap_remove(fits));
+                    self.early.extend(waiting.into_iter().map(|entry| ((number + 1, entry.hash()), entry)));
+                }
+                Offered::Behind => effects.push(Effect::Compare(entry)),
+                Offered::Gap { from } => {
+                    if self.early.len() < MAX_EARLY_ENTRIES {
+                        self.early.insert((entry.header().number, entry.hash()), entry);
+                    }
+                    effects.push(Effect::Ask { chain: self.chain.id(), from });
+                }
+                // What its sender has before it tells whether the chain has forked, and where.
+                Offered::Broken => effects.push(Effect::Ask { chain: self.chain.id(), from: 1 }),
+                Offered::Frozen => {}
+            }
+        }
+    }
+
+    /// Takes out all that came early with a number.
+    fn take_early(&mut self, number: u64) -> Vec<Entry> {
+        let places = self.early.range((number, Hash::NONE)..).map(|(place, _)| *place);
+        let places: Vec<_> = places.take_while(|(of, _)| *of == number).collect();
+        places.iter().filter_map(|place| self.early.remove(place)).collect()
+    }
+
+    /// Entries about the space that count.
+    fn counted(&self) -> impl Iterator<Item = &Entry> {
+        let complete = self.chain.complete();
+        self.control.iter().take_while(move |entry| entry.header().number <= complete)
+    }
+
+    fn says_more_than(&self, before: u64) -> bool {
+        self.counted().last().is_some_and(|entry| entry.header().number > before)
+    }
+}
+
+/// The space that the owner's entries make: those of the epoch it was begun in, up to where a later epoch goes on, and so on. Where several
+/// go on from one chain, the one that was begun last by the owner's clock counts.
+fn line(chains: &BTreeMap<ChainId, Held>) -> Option<Space> {
+    let begins = |held: &Held| held.counted().next().and_then(|first| Space::begin(first).ok());
+    let (mut id, mut space) = chains.iter().find_map(|(id, held)| Some((*id, begins(held)?)))?;
+    let owner = space.owner();
+    let mut passed = BTreeSet::from([id]);
+    loop {
+        let entries: Vec<&Entry> = chains[&id].counted().collect();
+        let place = |hash| entries.iter().position(|entry| entry.hash() == hash);
+        let later = chains.iter().filter(|(id, _)| id.author == owner && !passed.contains(id));
+        let next = later
+            .filter_map(|(id, held)| {
+                let first = held.counted().next()?;
+                Some((first.header().at, first.hash(), place(resumed(first)?)?, *id))
+            })
+            .max();
+        let until = next.map_or(entries.len(), |(_, _, place, _)| place + 1);
+        // The first entry of each chain has done its part: it begins the space, or goes on with it.
+        for entry in entries[..until].iter().skip(1) {
+            // What says nothing that the space takes changes nothing, anywhere.
+            let _ = space.take(entry);
+        }
+        let Some((.., later)) = next else { return Some(space) };
+        passed.insert(later);
+        id = later;
+    }
+}
+
+/// Which entry this one goes on after, where it begins another epoch of the owner's.
+fn resumed(first: &Entry) -> Option<Hash> {
+    match Control::parse(first.payload()?).ok()? {
+        Control::Resumed { after } => Some(after),
+        Control::SpaceCreated { .. }
+        | Control::Renamed { .. }
+        | Control::Offered { .. }
+        | Control::Revoked { .. }
+        | Control::ForkResolved { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use cairn_domain::clock::Hlc;
+    use cairn_domain::id::MemoryId;
+    use cairn_domain::truth::Truth;
+    use ed25519_dalek::SigningKey;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::control::Role;
+    use crate::entry::Header;
+    use crate::key::{BrainKey, Epoch};
+
+    fn owner() -> SigningKey {
+        SigningKey::from_bytes(&[1; 32])
+    }
+
+    /// An entry of the owner's that comes after another one in an epoch.
+    fn after(space: Option<SpaceId>, epoch: u8, before: Option<&Entry>, at: u64, control: &Control) -> Entry {
+        let header = Header {
+            space,
+            author: BrainKey::of(&owner()),
+            epoch: Epoch([epoch; 16]),
+            number: before.map_or(1, |before| before.header().number + 1),
+            previous: before.map_or(Hash::NONE, Entry::hash),
+            grant: Hash::NONE,
+            at: Hlc { millis: at, counter: 0 },
+            truth: Truth::User,
+            kind: EntryKind::Control,
+            memory: MemoryId::new(Uuid::nil()),
+            preceding: 0,
+            following: 0,
+            payload_bytes: 0,
+            payload: Hash::NONE,
+        };
+        Entry::sign(header, Bytes::from(control.to_bytes()), &owner()).expect("small")
+    }
+
+    fn created() -> Entry {
+        after(None, 0, None, 0, &Control::SpaceCreated { name: "Garden".into() })
+    }
+
+    fn offer(role: Role) -> Control {
+        Control::Offered {
+            to: BrainKey::of(&SigningKey::from_bytes(&[2; 32])),
+            role,
+            expires_at: None,
+            reshare: false,
+        }
+    }
+
+    /// All orders of some entries.
+    fn orders(entries: &[Entry]) -> Vec<Vec<Entry>> {
+        let [] = entries else {
+            let without = |at: usize| entries.iter().enumerate().filter(move |(other, _)| *other != at);
+            return (0..entries.len())
+                .flat_map(|at| {
+                    let rest: Vec<Entry> = without(at).map(|(_, entry)| entry.clone()).collect();
+                    orders(&rest).into_iter().map(move |order| [vec![entries[at].clone()], order].concat())
+                })
+                .collect();
+        };
+        vec![Vec::new()]
+    }
+
+    #[test]
+    fn two_entries_that_came_early_with_one_number_prove_a_fork_when_it_is_their_turn() {
+        let first = created();
+        let space = Some(first.space());
+        let one = after(space, 0, Some(&first), 1, &offer(Role::Read));
+        let other = after(space, 0, Some(&first), 1, &offer(Role::Write));
+        let mut replica = Replica::default();
+        for early in [&one, &other] {
+            assert!(matches!(replica.receive(early.clone())[..], [Effect::Ask { from: 1, .. }]));
+        }
+        let effects = replica.receive(first);
+        let compared: Vec<_> = effects.iter().filter(|effect| matches!(effect, Effect::Compare(_))).collect();
+        assert_eq!(compared.len(), 1, "{effects:?}");
+    }
+
+    #[test]
+    fn what_the_owner_said_in_an_epoch_after_another_one_went_on_counts_for_nothing_in_any_order() {
+        let first = created();
+        let space = Some(first.space());
+        let kept = after(space, 0, Some(&first), 1, &offer(Role::Read));
+        let void = after(space, 0, Some(&kept), 2, &offer(Role::Write));
+        let resumed = after(space, 9, None, 3, &Control::Resumed { after: kept.hash() });
+        let renamed = after(space, 9, Some(&resumed), 4, &Control::Renamed { name: "Orchard".into() });
+        for order in orders(&[first.clone(), kept.clone(), void, resumed, renamed]) {
+            let mut replica = Replica::default();
+            order.into_iter().for_each(|entry| drop(replica.receive(entry)));
+            let space = replica.space(first.space()).expect("it has begun");
+            assert_eq!(space.name(), "Orchard");
+            assert_eq!(space.grants().keys().collect::<Vec<_>>(), [&kept.hash()]);
+        }
+    }
+
+    #[test]
+    fn of_two_epochs_that_go_on_from_one_the_later_counts() {
+        let first = created();
+        let space = Some(first.space());
+        let epoch = |number, at, name: &str| {
+            let resumed = after(space, number, None, at, &Control::Resumed { after: first.hash() });
+            let renamed = after(space, number, Some(&resumed), at + 1, &Control::Renamed { name: name.into() });
+            [resumed, renamed]
+        };
+        let ([one, two], [three, four]) = (epoch(9, 10, "Cellar"), epoch(8, 20, "Orchard"));
+        for order in orders(&[first.clone(), one, two, three, four]) {
+            let mut replica = Replica::default();
+            order.into_iter().for_each(|entry| drop(replica.receive(entry)));
+            assert_eq!(replica.space(first.space()).expect("it has begun").name(), "Orchard");
+        }
+    }
+}
