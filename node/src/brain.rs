@@ -187,6 +187,7 @@ impl Brain {
     pub async fn open_as(role: Role, config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, BrainError> {
         let folder = DataFolder::open(&config.data)?;
         let identity = folder.identity(config.brain_key.as_deref(), role == Role::Projector)?;
+        folder.own_read_models(identity.brain)?;
         let Storage { log, memories, timeline, mut projections, database } =
             storage(config, &folder, &identity).await?;
         let store: SharedStore = log.clone();

@@ -9,7 +9,7 @@
 //! node.json      where the running node answers
 //! log/           events.db, keys.db: the only things that cannot be made anew; notary/: what proves them;
 //!                kurrentdb.db: the copy of a log that is in KurrentDB
-//! read/          read models, a file for each generation
+//! read/          read models, a file for each generation; BRAIN: whose they are
 //! ```
 
 use std::fs::{self, File, OpenOptions};
@@ -229,6 +229,30 @@ impl DataFolder {
         Ok(Identity { key, brain })
     }
 
+    /// Makes sure that the read models here are of this brain: a folder that stayed behind when another brain was restored into it
+    /// would answer with what that other one knew. What is of another is deleted, and folded again from the log.
+    ///
+    /// # Errors
+    /// When it cannot be found out, or not be deleted.
+    pub fn own_read_models(&self, brain: Uuid) -> Result<(), DataFolderError> {
+        let mark = self.read().join("BRAIN");
+        let failed = |source| DataFolderError::Io { path: mark.clone(), source };
+        match fs::read_to_string(&mark) {
+            Ok(text) if text.trim() == brain.to_string() => return Ok(()),
+            Ok(_) => {
+                tracing::warn!("the read models of this folder are of another brain; they are folded anew");
+                for entry in fs::read_dir(self.read()).map_err(failed)? {
+                    let path = entry.map_err(failed)?.path();
+                    let deleted = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                    deleted.map_err(|source| DataFolderError::Io { path, source })?;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+        write_private(&mark, brain.to_string().as_bytes())
+    }
+
     /// Whether a brain has written here: a log, or proofs of one that is elsewhere.
     fn is_in_use(&self) -> bool {
         let leaves = fs::metadata(self.notary().join("leaves"));
@@ -308,6 +332,24 @@ mod tests {
         let other = tempfile::tempdir().expect("temporary folder");
         fs::write(other.path().join("thesis.tex"), "").expect("write");
         assert!(matches!(DataFolder::open(other.path()), Err(DataFolderError::Foreign { .. })));
+    }
+
+    #[test]
+    fn read_models_of_another_brain_are_deleted() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let data = DataFolder::open(&folder.path().join("data")).expect("opens");
+        let index = data.read().join("search/1");
+        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        fs::create_dir_all(&index).expect("made");
+        for brain in [one, one] {
+            data.own_read_models(brain).expect("owned");
+            assert!(index.exists());
+        }
+        data.own_read_models(other).expect("owned");
+        assert!(!index.exists());
+        fs::create_dir_all(&index).expect("made");
+        data.own_read_models(other).expect("owned");
+        assert!(index.exists());
     }
 
     #[test]

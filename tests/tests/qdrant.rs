@@ -36,6 +36,8 @@ async fn until_found(client: &Client, words: &str, id: &str) {
         let answer = client.get(&format!("/search?q={words}")).await;
         let hits = answer.body["data"]["hits"].as_array().cloned().unwrap_or_default();
         if hits.iter().any(|hit| hit["memory"] == id) {
+            let best = hits.iter().any(|hit| hit["why"]["bm25"]["rank"] == 1);
+            assert!(best, "no hit is the first by words: {}", answer.body);
             return;
         }
         assert!(began.elapsed() < PATIENCE, "{words} is not found: {}", answer.body);

@@ -130,7 +130,7 @@ pub struct Side {
 
 impl From<Hit> for HitView {
     fn from(hit: Hit) -> Self {
-        let side = |place: cairn_search::fuse::Place| Side { rank: place.rank + 1, score: place.score };
+        let side = |place: cairn_search::fuse::Place| Side { rank: place.rank, score: place.score };
         Self {
             memory: hit.memory,
             title: hit.title,
