@@ -225,6 +225,7 @@ impl Handler {
             causation_id: None,
             request: None,
             traceparent: trace::current(),
+            standing: Standing::Full,
         }
     }
 
@@ -352,8 +353,9 @@ impl Kept {
         }
         let events = decision.events.iter().map(|decided| {
             let event = Event::Memory(decided.event.clone());
-            let Authorship { principal, truth, origin, hlc, command } = decided.author.clone();
-            let metadata = Metadata { principal, truth, origin, hlc, correlation_id: command, ..metadata.clone() };
+            let Authorship { principal, truth, origin, hlc, command, standing } = decided.author.clone();
+            let correlation_id = command;
+            let metadata = Metadata { principal, truth, origin, hlc, correlation_id, standing, ..metadata.clone() };
             envelope(decided.id, &event, &metadata)
         });
         let streams = vec![StreamAppend {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 mod scenario;
 
 use cairn_domain::body::{Base, BodyChange, Splice};
-use cairn_domain::claim::Authorship;
+use cairn_domain::claim::{Authorship, Standing};
 use cairn_domain::clock::Hlc;
 use cairn_domain::event::{Created, FieldClaimed, MemoryEvent, SuggestionRejected};
 use cairn_domain::id::{EventId, MemoryId};
@@ -151,7 +151,14 @@ fn shown(took: Duration) -> String {
 fn author(actor: &Actor, at: u64) -> Authorship {
     let hlc = Hlc { millis: 1_700_000_000_000 + at, counter: 0 };
     let command = Uuid::from_u128(u128::from(at) << 64 | 0xC0);
-    Authorship { principal: actor.principal, truth: actor.truth, origin: actor.origin.clone(), hlc, command }
+    Authorship {
+        principal: actor.principal,
+        truth: actor.truth,
+        origin: actor.origin.clone(),
+        hlc,
+        command,
+        standing: Standing::Full,
+    }
 }
 
 fn id(at: u64) -> EventId {

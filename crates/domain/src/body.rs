@@ -18,13 +18,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::claim::Authorship;
+use crate::claim::{Authorship, Standing, decides};
 use crate::id::EventId;
 use crate::truth::Truth;
 use crate::verdict::Verdicts;
 
 /// The longest body, in bytes of UTF-8. Its edit fits into one event.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// The most splices that an edit has: each costs a walk through the text. One of a peer with more says nothing.
+pub const MAX_SPLICES: usize = 512;
 
 /// Replaces `delete` characters at `at` by `insert`. Counted in Unicode scalar values, from 0.
 /// The splices of one edit are applied one after the other.
@@ -91,6 +94,8 @@ pub struct Body {
     pub(crate) index: BTreeMap<EventId, usize>,
     pub(crate) rejections: Verdicts,
     pub(crate) effective: Effective,
+    /// Edits of peers that came before the edits they were made from. They count once those are there.
+    pub(crate) early: Vec<Edit>,
 }
 
 /// What the truth rules choose from the graph; derived from the edits and kept.
@@ -156,7 +161,7 @@ impl Body {
 
     /// The edits that wait for the user's decision (rule T5).
     pub fn suggestions(&self) -> impl Iterator<Item = &Edit> {
-        let edits = self.effective.outside.iter().filter(|edit| !self.is_rejected(**edit));
+        let edits = self.effective.outside.iter().filter(|edit| self.is_suggestion(**edit));
         let mut places: Vec<usize> = edits.map(|edit| self.index[edit]).collect();
         places.sort_unstable();
         places.into_iter().map(|at| &self.edits[at])
@@ -164,21 +169,23 @@ impl Body {
 
     /// Whether an edit waits for the user's decision.
     pub fn is_suggestion(&self, edit: EventId) -> bool {
-        self.effective.outside.contains(&edit) && !self.is_rejected(edit)
+        let held = self.edit(edit).is_some_and(|edit| edit.author.standing == Standing::Held);
+        self.effective.outside.contains(&edit) && !held && !self.is_rejected(edit)
     }
 
     /// Whether an edit was turned down.
     pub fn is_rejected(&self, edit: EventId) -> bool {
-        self.rejections.about(edit).any(|by| by.truth == Truth::User)
+        self.rejections.about(edit).any(decides)
     }
 
     /// The edits that the user turned down.
     pub fn refused(&self) -> impl Iterator<Item = &Edit> {
-        let refused = self.rejections.standing().filter(|(_, by)| by.truth == Truth::User);
+        let refused = self.rejections.standing().filter(|(_, by)| decides(by));
         refused.filter_map(|(id, _)| self.edit(id))
     }
 
-    /// Folds one edit in.
+    /// Folds one edit in. One of a peer may come before those that it was made from; one of a peer that does not fit its history says
+    /// nothing, here and on every other brain.
     ///
     /// # Errors
     /// When it does not fit the history. The body is then as it was.
@@ -187,23 +194,73 @@ impl Body {
             return Ok(());
         }
         let BodyChange { parents, splices, accepts, effect } = change;
-        if let Some(unknown) = parents.iter().find(|parent| !self.index.contains_key(parent)) {
-            return Err(CorruptBody {
-                event: id,
-                reason: format!("it was made from edit {unknown}, which is not there"),
-            });
+        let edit = Edit { id, author, parents, splices, accepts };
+        if !edit.author.origin.is_peer() {
+            self.insert(edit, effect)?;
+        } else if self.missing(&edit).is_some() {
+            self.early.push(edit);
+            return Ok(());
+        } else if self.fits(&edit) {
+            self.insert(edit, None)?;
+        } else {
+            return Ok(());
         }
-        let truth = author.truth;
-        let decisive = self.effective.truth.is_none_or(|level| !level.outranks(truth));
-        let onto = effect.as_ref().map_or(&parents, |effect| &effect.onto);
-        let fast =
-            decisive && *onto == self.effective.heads && !self.is_rejected(id) && self.extends(&parents, truth);
+        self.take_early()
+    }
+
+    /// Whether a peer's edit, whose parents are there, can be applied to their text.
+    fn fits(&self, edit: &Edit) -> bool {
+        if edit.splices.len() > MAX_SPLICES {
+            return false;
+        }
+        let text = match edit.parents == self.effective.heads {
+            true => apply(self.text(), &edit.splices).ok(),
+            false => {
+                merge::text_at(self, None, &edit.parents).ok().and_then(|text| apply(&text, &edit.splices).ok())
+            }
+        };
+        text.is_some_and(|text| text.len() <= MAX_BODY_BYTES)
+    }
+
+    /// An edit it was made from that is not there.
+    fn missing(&self, edit: &Edit) -> Option<EventId> {
+        edit.parents.iter().copied().find(|parent| !self.index.contains_key(parent))
+    }
+
+    /// Folds in what waited for the edit that came last, and so on.
+    fn take_early(&mut self) -> Result<(), CorruptBody> {
+        while let Some(at) = self.early.iter().position(|edit| self.missing(edit).is_none()) {
+            let edit = self.early.remove(at);
+            if self.fits(&edit) {
+                self.insert(edit, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, edit: Edit, effect: Option<Effect>) -> Result<(), CorruptBody> {
+        let id = edit.id;
+        if let Some(unknown) = self.missing(&edit) {
+            let reason = format!("it was made from edit {unknown}, which is not there");
+            return Err(CorruptBody { event: id, reason });
+        }
+        let truth = edit.author.truth;
+        let decisive =
+            edit.author.standing.is_full() && self.effective.truth.is_none_or(|level| !level.outranks(truth));
+        let (onto, splices) = match &effect {
+            Some(effect) => (&effect.onto, &effect.splices),
+            None => (&edit.parents, &edit.splices),
+        };
+        let fast = decisive
+            && *onto == self.effective.heads
+            && !self.is_rejected(id)
+            && self.extends(&edit.parents, truth);
         let text = fast
-            .then(|| apply(&self.effective.text, effect.as_ref().map_or(&splices, |effect| &effect.splices)))
+            .then(|| apply(&self.effective.text, splices))
             .transpose()
             .map_err(|reason| CorruptBody { event: id, reason })?;
         self.index.insert(id, self.edits.len());
-        self.edits.push(Edit { id, author, parents, splices, accepts });
+        self.edits.push(edit);
         match text {
             Some(text) => self.advance(id, truth, text),
             None if !decisive => {
@@ -220,12 +277,22 @@ impl Body {
         Ok(())
     }
 
+    /// Takes note that some of the edits count for something else from here on (rule T10).
+    pub(crate) fn restand(&mut self, events: &[EventId], standing: Standing) -> Result<(), CorruptBody> {
+        let mut changed = self.rejections.restand(events, standing);
+        let edits = self.edits.iter_mut().filter(|edit| events.contains(&edit.id));
+        edits.for_each(|edit| (edit.author.standing, changed) = (standing, true));
+        let early = self.early.iter_mut().filter(|edit| events.contains(&edit.id));
+        early.for_each(|edit| edit.author.standing = standing);
+        if changed { self.derive() } else { Ok(()) }
+    }
+
     /// Turns a suggestion down. Has an effect only at level 1 (rule T6).
     ///
     /// # Errors
     /// When the history cannot be read.
-    pub fn reject(&mut self, suggestion: EventId, by: &Authorship) -> Result<(), CorruptBody> {
-        self.rejections.add(suggestion, by);
+    pub fn reject(&mut self, event: EventId, suggestion: EventId, by: &Authorship) -> Result<(), CorruptBody> {
+        self.rejections.add(event, suggestion, by);
         // What is outside has no part in the text, and what is not there yet is looked at when it comes.
         if self.effective.outside.contains(&suggestion) || !self.index.contains_key(&suggestion) {
             return Ok(());
@@ -340,19 +407,23 @@ impl Body {
         Ok((BodyChange { parents, splices, accepts: Some(suggestion), effect }, wanted))
     }
 
-    /// What an edit made from another text than the effective one will do to that one, under this id: the id
-    /// settles which of two insertions at one place comes first. `None` when the effective text does not
+    /// What an edit made from another text than the effective one will do to that one. `None` when the effective text does not
     /// take the edit in by merging: it continues that text, or loses, or outranks it and stands alone.
     ///
     /// # Errors
     /// When the history cannot be read.
-    pub fn effect(&self, id: EventId, truth: Truth, change: &BodyChange) -> Result<Option<Effect>, CorruptBody> {
-        if change.parents == self.effective.heads || self.effective.truth != Some(truth) {
+    pub fn effect(
+        &self,
+        id: EventId,
+        author: &Authorship,
+        change: &BodyChange,
+    ) -> Result<Option<Effect>, CorruptBody> {
+        if change.parents == self.effective.heads || self.effective.truth != Some(author.truth) {
             return Ok(None);
         }
         let mut heads = self.effective.heads.clone();
         heads.push(id);
-        let node = merge::Node { id, parents: &change.parents, splices: &change.splices };
+        let node = merge::Node { id, author, parents: &change.parents, splices: &change.splices };
         let merged = merge::text_at(self, Some(node), &heads)?;
         let splices = crate::diff::splices(self.text(), &merged);
         Ok(Some(Effect { onto: self.effective.heads.clone(), splices }))
@@ -394,7 +465,8 @@ impl Body {
 
     /// Derives the effective text from the whole history.
     fn derive(&mut self) -> Result<(), CorruptBody> {
-        let live: Vec<&Edit> = self.edits.iter().filter(|edit| !self.is_rejected(edit.id)).collect();
+        let counts = |edit: &&Edit| edit.author.standing.is_full() && !self.is_rejected(edit.id);
+        let live: Vec<&Edit> = self.edits.iter().filter(counts).collect();
         let Some(truth) = live.iter().map(|edit| edit.author.truth).min() else {
             let outside = self.index.keys().copied().collect();
             self.effective = Effective { outside, ..Effective::default() };

@@ -1,5 +1,6 @@
 //! Claims: a field is a graph of statements, and its value is a pure fold over their set.
 
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,37 @@ pub struct Authorship {
     pub hlc: Hlc,
     /// The command that wrote it: all events of one command share it.
     pub command: Uuid,
+    /// What it may do to what is there: more than suggest for everybody but some peers (rule T10).
+    #[serde(default, skip_serializing_if = "Standing::is_full")]
+    pub standing: Standing,
+}
+
+/// What a write counts for. What the brain's own principals write counts in full; what a peer wrote counts for what its grant gives,
+/// which can change when more becomes known of the space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// For what it says, at its level.
+    #[default]
+    Full,
+    /// As a suggestion, whatever its level, also where nothing outranks it.
+    Suggestion,
+    /// For nothing: it is kept, and not shown.
+    Held,
+}
+
+impl Standing {
+    /// Whether it counts for what it says.
+    pub fn is_full(&self) -> bool {
+        *self == Self::Full
+    }
+}
+
+impl Authorship {
+    /// Whether what this author wrote comes before what the other one did, whenever either was written.
+    pub fn outranks(&self, other: &Self) -> bool {
+        (self.standing, self.truth) < (other.standing, other.truth)
+    }
 }
 
 /// One principal's statement that a field has a value.
@@ -65,6 +97,7 @@ impl FieldClaims {
             return;
         }
         let early = self.unseen.remove(&claim.id)
+            || claim.author.standing == Standing::Held
             || self.retractions.mentions(claim.id)
             || self.rejections.mentions(claim.id);
         let only_heads =
@@ -84,15 +117,15 @@ impl FieldClaims {
     }
 
     /// Takes a claim back. Has an effect only when `by` made the claim, at no lower truth than the claim's.
-    pub fn retract(&mut self, claim: EventId, by: &Authorship) {
-        self.retractions.add(claim, by);
+    pub fn retract(&mut self, event: EventId, claim: EventId, by: &Authorship) {
+        self.retractions.add(event, claim, by);
         self.forget(claim);
     }
 
     /// Turns a suggestion down: it is not shown again and never becomes the value.
     /// Has an effect only at level 1 (rule T6).
-    pub fn reject(&mut self, suggestion: EventId, by: &Authorship) {
-        self.rejections.add(suggestion, by);
+    pub fn reject(&mut self, event: EventId, suggestion: EventId, by: &Authorship) {
+        self.rejections.add(event, suggestion, by);
         self.forget(suggestion);
     }
 
@@ -101,6 +134,20 @@ impl FieldClaims {
     pub(crate) fn heed_undone(&mut self, undone: &BTreeMap<Uuid, Truth>) {
         let changed = [self.retractions.heed(undone), self.rejections.heed(undone)];
         if changed.contains(&true) {
+            self.derive_heads();
+        }
+    }
+
+    /// Takes note that some of the events count for something else from here on (rule T10).
+    pub(crate) fn restand(&mut self, events: &[EventId], standing: Standing) {
+        let mut changed = self.retractions.restand(events, standing) | self.rejections.restand(events, standing);
+        for event in events {
+            if let Some(&at) = self.index.get(event) {
+                self.claims[at].author.standing = standing;
+                changed = true;
+            }
+        }
+        if changed {
             self.derive_heads();
         }
     }
@@ -132,50 +179,50 @@ impl FieldClaims {
     /// The claims that nothing valid supersedes, highest precedence first.
     pub fn heads(&self) -> Vec<&Claim> {
         let mut heads: Vec<_> = self.heads.iter().map(|&head| &self.claims[head]).collect();
-        heads.sort_by_key(|head| std::cmp::Reverse(precedence(head)));
+        heads.sort_by(|a, b| precedence(b, a));
         heads
     }
 
     /// The claim whose value the field has (rule T3).
     pub fn effective(&self) -> Option<&Claim> {
-        self.heads.iter().map(|&head| &self.claims[head]).max_by(|a, b| precedence(a).cmp(&precedence(b)))
+        let heads = self.heads.iter().map(|&head| &self.claims[head]);
+        heads.filter(|head| head.author.standing.is_full()).max_by(|a, b| precedence(a, b))
     }
 
     /// The heads at the winning truth, when they disagree (rule T4); else nothing.
     pub fn conflict(&self) -> Vec<&Claim> {
         let heads = self.heads();
-        let Some(winner) = heads.first() else { return Vec::new() };
-        let (truth, value) = (winner.author.truth, &winner.value);
-        let rivals: Vec<_> = heads.iter().copied().filter(|head| head.author.truth == truth).collect();
+        let Some(winner) = heads.first().filter(|head| head.author.standing.is_full()) else { return Vec::new() };
+        let value = &winner.value;
+        let rivals: Vec<_> = heads.iter().copied().filter(|head| !winner.author.outranks(&head.author)).collect();
         if rivals.iter().any(|rival| rival.value != *value) { rivals } else { Vec::new() }
     }
 
-    /// The heads that do not win and say something else than the value: they wait for the user (rule T5).
+    /// The heads that do not win and say something else than the value: they wait for the user (rule T5). Where nothing wins, all that
+    /// only suggest.
     pub fn suggestions(&self) -> Vec<&Claim> {
-        let Some(winner) = self.effective() else { return Vec::new() };
-        self.heads()
-            .into_iter()
-            .filter(|head| winner.author.truth.outranks(head.author.truth) && head.value != winner.value)
-            .collect()
+        let winner = self.effective();
+        let waits =
+            |head: &&Claim| winner.is_none_or(|by| by.author.outranks(&head.author) && head.value != by.value);
+        self.heads().into_iter().filter(waits).collect()
     }
 
     /// Whether this principal's claim of this value was turned down before (rule T6).
     pub fn was_rejected(&self, principal: PrincipalId, value: &Value) -> bool {
         self.rejections.standing().any(|(id, by)| {
-            by.truth == Truth::User
+            decides(by)
                 && self.get(id).is_some_and(|claim| claim.author.principal == principal && claim.value == *value)
         })
     }
 
     /// Whether a claim was turned down.
     pub fn is_rejected(&self, claim: EventId) -> bool {
-        self.rejections.about(claim).any(|by| by.truth == Truth::User)
+        self.rejections.about(claim).any(decides)
     }
 
     /// Whether a claim was taken back by its author.
     pub fn is_retracted(&self, claim: &Claim) -> bool {
-        let counts =
-            |by: &Authorship| by.principal == claim.author.principal && !claim.author.truth.outranks(by.truth);
+        let counts = |by: &Authorship| by.principal == claim.author.principal && !claim.author.outranks(by);
         self.retractions.about(claim.id).any(counts)
     }
 
@@ -204,7 +251,7 @@ impl FieldClaims {
     }
 
     fn is_live(&self, claim: &Claim) -> bool {
-        !self.is_retracted(claim) && !self.is_rejected(claim.id)
+        claim.author.standing != Standing::Held && !self.is_retracted(claim) && !self.is_rejected(claim.id)
     }
 
     /// A live claim is a head unless a live claim reaches it by supersede edges. A path may lead through
@@ -228,12 +275,23 @@ impl FieldClaims {
 
 /// Whether an edge counts: a claim never supersedes one of higher truth (rule T2).
 pub(crate) fn supersedes(claim: &Claim, seen: &Claim) -> bool {
-    claim.id != seen.id && claim.supersedes.contains(&seen.id) && !seen.author.truth.outranks(claim.author.truth)
+    claim.id != seen.id && claim.supersedes.contains(&seen.id) && !seen.author.outranks(&claim.author)
 }
 
-/// Higher truth first, then the later clock, then the larger id: total, so every replica agrees.
-fn precedence(claim: &Claim) -> (std::cmp::Reverse<Truth>, Hlc, EventId) {
-    (std::cmp::Reverse(claim.author.truth), claim.author.hlc, claim.id)
+/// Whether an author decides on what others suggest (rule T6).
+pub(crate) fn decides(by: &Authorship) -> bool {
+    by.truth == Truth::User && by.standing.is_full()
+}
+
+/// Higher truth last, then the later clock, then the larger value; among claims that say the same, the larger id. Ids differ from one
+/// brain to another, so they never choose between values.
+fn precedence(a: &Claim, b: &Claim) -> Ordering {
+    let rank = |claim: &Claim| (Reverse((claim.author.standing, claim.author.truth)), claim.author.hlc);
+    let said = |claim: &Claim| serde_json::to_string(&claim.value).expect("values are plain");
+    rank(a)
+        .cmp(&rank(b))
+        .then_with(|| if a.value == b.value { Ordering::Equal } else { said(a).cmp(&said(b)) })
+        .then_with(|| a.id.cmp(&b.id))
 }
 
 #[cfg(test)]

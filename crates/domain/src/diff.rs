@@ -2,7 +2,7 @@
 
 use similar::{Algorithm, ChangeTag, DiffTag, TextDiff};
 
-use crate::body::Splice;
+use crate::body::{MAX_SPLICES, Splice};
 
 /// Texts longer than this many characters together are compared by lines instead of characters:
 /// a comparison by characters would take too long.
@@ -74,7 +74,14 @@ fn hunks(old: &str, new: &str) -> Vec<Hunk> {
         }
         start = end;
     }
-    hunks
+    match hunks.as_slice() {
+        [first, .., last] if hunks.len() > MAX_SPLICES => {
+            let (start, end) = (first.start, last.end);
+            let insert = new[start..new.len() - (old.len() - end)].to_owned();
+            vec![Hunk { start, end, insert }]
+        }
+        _ => hunks,
+    }
 }
 
 /// A unified diff of two texts, with three lines of context. Empty when they are equal.

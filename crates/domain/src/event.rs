@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::body::BodyChange;
-use crate::claim::Authorship;
+use crate::claim::{Authorship, Standing};
 use crate::clock::Hlc;
 use crate::field::FieldName;
 use crate::id::{EventId, PrincipalId};
@@ -36,6 +36,10 @@ pub enum MemoryEvent {
     FileImported(FileImported),
     /// The memory's content was destroyed for good.
     Erased(Erased),
+    /// The memory is in a space from here on, or in none any more.
+    Shared(Shared),
+    /// What peers wrote counts for something else from here on.
+    StandingChanged(StandingChanged),
 }
 
 /// `memory.created`
@@ -116,6 +120,25 @@ pub struct FileImported {
 #[serde(deny_unknown_fields)]
 pub struct Erased {}
 
+/// `memory.shared`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shared {
+    /// The space it is in: 64 hexadecimal digits. None when it has left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub space: Option<String>,
+}
+
+/// `memory.standing_changed`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StandingChanged {
+    /// Events of this memory's stream that peers wrote.
+    pub events: Vec<EventId>,
+    /// What they count for.
+    pub standing: Standing,
+}
+
 /// A fact about who may act.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PrincipalEvent {
@@ -173,6 +196,9 @@ pub struct Metadata {
     /// The place in a trace where it was made, as W3C's `traceparent`: whatever it sets off joins the trace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+    /// What it counts for when it came from a peer.
+    #[serde(default, skip_serializing_if = "Standing::is_full")]
+    pub standing: Standing,
 }
 
 impl Metadata {
@@ -184,6 +210,7 @@ impl Metadata {
             origin: self.origin.clone(),
             hlc: self.hlc,
             command: self.correlation_id,
+            standing: self.standing,
         }
     }
 }
@@ -275,6 +302,8 @@ wire_table! {
     "memory.command_undone" 1 => Memory MemoryEvent::CommandUndone,
     "memory.file_imported" 1 => Memory MemoryEvent::FileImported,
     "memory.erased" 1 => Memory MemoryEvent::Erased,
+    "memory.shared" 1 => Memory MemoryEvent::Shared,
+    "memory.standing_changed" 1 => Memory MemoryEvent::StandingChanged,
     "principal.registered" 1 => Principal PrincipalEvent::Registered,
     "principal.revoked" 1 => Principal PrincipalEvent::Revoked,
 }

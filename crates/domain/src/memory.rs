@@ -12,9 +12,9 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::body::{Body, CorruptBody};
-use crate::claim::{Authorship, Claim, FieldClaims, supersedes};
+use crate::claim::{Authorship, Claim, FieldClaims, decides, supersedes};
 use crate::clock::Hlc;
-use crate::event::{ClaimRetracted, FieldClaimed, FileImported, MemoryEvent, SuggestionRejected};
+use crate::event::{ClaimRetracted, FieldClaimed, FileImported, MemoryEvent, StandingChanged, SuggestionRejected};
 use crate::field::{FieldName, FieldRole};
 use crate::id::{EventId, MemoryId};
 use crate::kind::Kind;
@@ -27,13 +27,15 @@ pub use snapshot::{InvalidSnapshot, SNAPSHOT_FORMAT};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Memory {
     id: MemoryId,
-    created: Option<Authorship>,
+    /// The events that created it: one, or more where peers say so too.
+    creations: BTreeMap<EventId, Authorship>,
     fields: BTreeMap<FieldName, FieldClaims>,
     body: Body,
     file: Option<FileImported>,
     undos: Vec<Undo>,
     updated: Hlc,
     erased: bool,
+    space: Option<String>,
 }
 
 /// One command undone by another, which wrote what held before it.
@@ -63,13 +65,14 @@ impl Memory {
     pub fn new(id: MemoryId) -> Self {
         Self {
             id,
-            created: None,
+            creations: BTreeMap::new(),
             fields: BTreeMap::new(),
             body: Body::default(),
             file: None,
             undos: Vec::new(),
             updated: Hlc::default(),
             erased: false,
+            space: None,
         }
     }
 
@@ -78,9 +81,10 @@ impl Memory {
         self.id
     }
 
-    /// Who created it, if it was created.
+    /// Who created it, if it was created: the first by the hybrid clock.
     pub fn created(&self) -> Option<&Authorship> {
-        self.created.as_ref()
+        let counted = self.creations.values().filter(|author| author.standing.is_full());
+        counted.min_by_key(|author| (author.hlc, author.principal))
     }
 
     /// When the last event was written, by the hybrid clock.
@@ -93,9 +97,14 @@ impl Memory {
         self.erased
     }
 
+    /// The space it is in.
+    pub fn space(&self) -> Option<&str> {
+        self.space.as_deref()
+    }
+
     /// Whether it exists and was not erased.
     pub fn is_present(&self) -> bool {
-        self.created.is_some() && !self.erased
+        self.created().is_some() && !self.erased
     }
 
     /// Its kind.
@@ -209,7 +218,7 @@ impl Memory {
 
     /// The level of the memory's body, or of its creation while it has none.
     pub fn body_truth(&self) -> Option<Truth> {
-        self.body.truth().or(self.created.as_ref().map(|author| author.truth))
+        self.body.truth().or(self.created().map(|author| author.truth))
     }
 
     /// Folds one event in. Events of one memory arrive with parents before children; claims in any order.
@@ -227,29 +236,36 @@ impl Memory {
                 let kind = Value::Text(created.kind.name().to_owned());
                 self.claim(FieldName::kind(), id, &author, kind);
                 self.claim(FieldName::archived(), id, &author, Value::Flag(false));
-                self.created.get_or_insert(author);
+                self.creations.insert(id, author);
             }
             MemoryEvent::FieldClaimed(FieldClaimed { field, value, supersedes, accepts }) => {
                 let claim = Claim { id, value, author, supersedes, accepts };
                 self.fields.entry(field).or_default().add(claim);
             }
             MemoryEvent::ClaimRetracted(ClaimRetracted { field, claim }) => {
-                self.fields.entry(field).or_default().retract(claim, &author);
+                self.fields.entry(field).or_default().retract(id, claim, &author);
             }
             MemoryEvent::BodyEdited(change) => self.body.add(id, author, change)?,
             MemoryEvent::SuggestionRejected(SuggestionRejected { field, suggestion }) => match field.role() {
-                FieldRole::Body => self.body.reject(suggestion, &author)?,
-                _ => self.fields.entry(field).or_default().reject(suggestion, &author),
+                FieldRole::Body => self.body.reject(id, suggestion, &author)?,
+                _ => self.fields.entry(field).or_default().reject(id, suggestion, &author),
             },
             MemoryEvent::CommandUndone(undone) => {
                 self.undos.push(Undo { by: author.command, undone: undone.command, truth: author.truth });
                 self.heed_undone()?;
             }
             MemoryEvent::FileImported(file) => self.file = Some(file),
+            MemoryEvent::Shared(shared) => self.space = shared.space,
+            MemoryEvent::StandingChanged(StandingChanged { events, standing }) => {
+                let creations = self.creations.iter_mut().filter(|(id, _)| events.contains(id));
+                creations.for_each(|(_, author)| author.standing = standing);
+                self.fields.values_mut().for_each(|claims| claims.restand(&events, standing));
+                self.body.restand(&events, standing)?;
+            }
             // Only the user erases.
-            MemoryEvent::Erased(_) if author.truth == Truth::User => {
+            MemoryEvent::Erased(_) if decides(&author) => {
                 *self = Self {
-                    created: self.created.take(),
+                    creations: std::mem::take(&mut self.creations),
                     updated: self.updated,
                     erased: true,
                     ..Self::new(self.id)

@@ -50,6 +50,11 @@ impl Origin {
         &self.0
     }
 
+    /// Whether it came from another brain.
+    pub fn is_peer(&self) -> bool {
+        self.0.starts_with("peer:")
+    }
+
     /// The origin of a principal that says no more than its name, by its ceiling.
     /// A name that no origin can hold is made to fit.
     pub fn of(ceiling: Truth, name: &str) -> Self {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use crate::claim::Authorship;
+use crate::claim::{Authorship, Standing};
 use crate::clock::Hlc;
 use crate::id::{EventId, PrincipalId};
 use crate::principal::Origin;
@@ -19,6 +19,8 @@ pub(crate) struct Verdicts {
 /// One of them.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Verdict {
+    /// The event that said so.
+    pub(crate) event: EventId,
     /// Who said so, and when.
     pub(crate) author: Authorship,
     /// Whether the command that said so was undone.
@@ -26,18 +28,22 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
+    fn stands(&self) -> bool {
+        !self.void && self.author.standing != Standing::Held
+    }
+
     fn order(&self) -> (Hlc, Uuid, PrincipalId, Truth, &Origin) {
-        let Authorship { principal, truth, origin, hlc, command } = &self.author;
+        let Authorship { principal, truth, origin, hlc, command, .. } = &self.author;
         (*hlc, *command, *principal, *truth, origin)
     }
 }
 
 impl Verdicts {
     /// Notes a verdict. The same one again changes nothing.
-    pub(crate) fn add(&mut self, target: EventId, author: &Authorship) {
+    pub(crate) fn add(&mut self, event: EventId, target: EventId, author: &Authorship) {
         let verdicts = self.by_target.entry(target).or_default();
         if !verdicts.iter().any(|known| known.author == *author) {
-            verdicts.push(Verdict { author: author.clone(), void: false });
+            verdicts.push(Verdict { event, author: author.clone(), void: false });
             // Arrival must leave no trace in the order.
             verdicts.sort_by(|a, b| a.order().cmp(&b.order()));
         }
@@ -45,7 +51,7 @@ impl Verdicts {
 
     /// The verdicts about an event that were not undone.
     pub(crate) fn about(&self, target: EventId) -> impl Iterator<Item = &Authorship> {
-        let standing = |verdict: &&Verdict| !verdict.void;
+        let standing = |verdict: &&Verdict| verdict.stands();
         self.by_target.get(&target).into_iter().flatten().filter(standing).map(|verdict| &verdict.author)
     }
 
@@ -54,8 +60,18 @@ impl Verdicts {
         self.by_target
             .iter()
             .flat_map(|(target, verdicts)| verdicts.iter().map(move |verdict| (*target, verdict)))
-            .filter(|(_, verdict)| !verdict.void)
+            .filter(|(_, verdict)| verdict.stands())
             .map(|(target, verdict)| (target, &verdict.author))
+    }
+
+    /// Takes note that some of the events count for something else from here on. True when something changed.
+    pub(crate) fn restand(&mut self, events: &[EventId], standing: Standing) -> bool {
+        let mut changed = false;
+        for verdict in self.by_target.values_mut().flatten().filter(|verdict| events.contains(&verdict.event)) {
+            changed |= verdict.author.standing != standing;
+            verdict.author.standing = standing;
+        }
+        changed
     }
 
     /// Whether anybody ever said anything about an event.

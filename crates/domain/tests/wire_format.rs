@@ -8,10 +8,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cairn_domain::body::{BodyChange, Effect, Splice};
+use cairn_domain::claim::Standing;
 use cairn_domain::clock::Hlc;
 use cairn_domain::event::{
     ClaimRetracted, CommandUndone, Created, Erased, Event, FieldClaimed, FileImported, MemoryEvent, Metadata,
-    PrincipalEvent, PrincipalRegistered, PrincipalRevoked, SuggestionRejected, WIRE,
+    PrincipalEvent, PrincipalRegistered, PrincipalRevoked, Shared, StandingChanged, SuggestionRejected, WIRE,
 };
 use cairn_domain::field::FieldName;
 use cairn_domain::id::{EventId, PrincipalId};
@@ -41,6 +42,7 @@ fn splice(at: usize, delete: usize, insert: &str) -> Splice {
 const FIRST: &str = "019a0b5e-7c1a-7d2e-9d3f-4a5b6c7d8e9f";
 const SECOND: &str = "019a0b5e-7c1b-7000-8000-000000000001";
 const COMMAND: &str = "019a0b5e-7c00-7000-8000-0000000000c0";
+const SPACE: &str = "5f1d7a84db00d2fce00b31a7fc73224c2ff8b20ee5d2f2ef39a5c1bc3b1b7f0a";
 
 /// What each case means today: file, case, event.
 fn meanings() -> Vec<(&'static str, &'static str, Event)> {
@@ -141,7 +143,13 @@ fn other_meanings() -> Vec<(&'static str, &'static str, Event)> {
         ceiling: Truth::CloudAi,
         origin: "ai-cloud:anthropic/claude".parse().expect("an origin"),
     };
+    let shared =
+        |space: Option<&str>| Event::Memory(MemoryEvent::Shared(Shared { space: space.map(str::to_owned) }));
+    let held = StandingChanged { events: vec![id(FIRST), id(SECOND)], standing: Standing::Held };
     vec![
+        ("memory.shared.v1", "in a space", shared(Some(SPACE))),
+        ("memory.shared.v1", "in none", shared(None)),
+        ("memory.standing_changed.v1", "held", Event::Memory(MemoryEvent::StandingChanged(held))),
         ("memory.command_undone.v1", "undone", Event::Memory(MemoryEvent::CommandUndone(undone))),
         ("memory.file_imported.v1", "plain", Event::Memory(MemoryEvent::FileImported(plain))),
         ("memory.file_imported.v1", "full", Event::Memory(MemoryEvent::FileImported(full))),
@@ -232,6 +240,10 @@ fn splices() -> impl Strategy<Value = Vec<Splice>> {
     prop::collection::vec(splice, 0..4)
 }
 
+fn standing() -> impl Strategy<Value = Standing> {
+    prop::sample::select(vec![Standing::Full, Standing::Suggestion, Standing::Held])
+}
+
 fn truth() -> impl Strategy<Value = Truth> {
     prop::sample::select(Truth::ALL.to_vec())
 }
@@ -270,6 +282,9 @@ fn memory_event() -> impl Strategy<Value = MemoryEvent> {
         }),
         any::<u128>().prop_map(|id| MemoryEvent::CommandUndone(CommandUndone { command: Uuid::from_u128(id) })),
         Just(MemoryEvent::Erased(Erased {})),
+        prop::option::of("[0-9a-f]{64}").prop_map(|space| MemoryEvent::Shared(Shared { space })),
+        (event_ids(), standing())
+            .prop_map(|(events, standing)| { MemoryEvent::StandingChanged(StandingChanged { events, standing }) }),
     ]
 }
 
@@ -286,8 +301,8 @@ fn event() -> impl Strategy<Value = Event> {
 
 fn metadata() -> impl Strategy<Value = Metadata> {
     let ids = (any::<u128>(), any::<u128>(), prop::option::of(any::<u128>()));
-    (ids, truth(), origin(), any::<u64>(), any::<u32>(), prop::option::of(".{0,20}")).prop_map(
-        |((principal, command, cause), truth, origin, millis, counter, request)| Metadata {
+    (ids, (truth(), standing()), origin(), any::<u64>(), any::<u32>(), prop::option::of(".{0,20}")).prop_map(
+        |((principal, command, cause), (truth, standing), origin, millis, counter, request)| Metadata {
             principal: PrincipalId::new(Uuid::from_u128(principal)),
             truth,
             origin,
@@ -296,6 +311,7 @@ fn metadata() -> impl Strategy<Value = Metadata> {
             causation_id: cause.map(Uuid::from_u128),
             request,
             traceparent: None,
+            standing,
         },
     )
 }

@@ -447,6 +447,7 @@ impl Source {
             causation_id: None,
             request: None,
             traceparent: None,
+            standing: Standing::Full,
         };
         serde_json::to_vec(&metadata).expect("metadata holds nothing that JSON cannot").into()
     }

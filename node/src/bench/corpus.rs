@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use anyhow::Result;
 use cairn_command::envelope;
-use cairn_domain::claim::Authorship;
+use cairn_domain::claim::{Authorship, Standing};
 use cairn_domain::clock::Hlc;
 use cairn_domain::event::{Event, Metadata};
 use cairn_domain::field::FieldName;
@@ -108,6 +108,7 @@ fn memory(random: &mut StdRng, number: usize, made: &[MemoryId]) -> Result<(Memo
         origin: Origin::of(Truth::User, "bench"),
         hlc,
         command: Uuid::now_v7(),
+        standing: Standing::Full,
     };
     let metadata = Metadata {
         principal: author.principal,
@@ -118,6 +119,7 @@ fn memory(random: &mut StdRng, number: usize, made: &[MemoryId]) -> Result<(Memo
         causation_id: None,
         request: None,
         traceparent: None,
+        standing: Standing::Full,
     };
     let mut ids = || EventId::new(Uuid::now_v7());
     let decision = Memory::new(id).decide(command, &mut Context { author, ids: &mut ids })?;

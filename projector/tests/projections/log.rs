@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use cairn_domain::body::Base;
-use cairn_domain::claim::Authorship;
+use cairn_domain::claim::{Authorship, Standing};
 use cairn_domain::clock::Hlc;
 use cairn_domain::event::{Event, Metadata, PrincipalEvent, PrincipalRegistered, PrincipalRevoked};
 use cairn_domain::field::FieldName;
@@ -67,6 +67,7 @@ impl Log {
             origin: Origin::of(truth, "test"),
             hlc: self.clock,
             command: Uuid::now_v7(),
+            standing: Standing::Full,
         };
         let (memory, next) = self.memories.entry(id).or_insert_with(|| (Memory::new(id), 0));
         let mut ids = || EventId::new(Uuid::now_v7());
@@ -128,6 +129,7 @@ impl Log {
             origin: Origin::of(Truth::User, "test"),
             hlc: self.clock,
             command: Uuid::now_v7(),
+            standing: Standing::Full,
         };
         let event = NewEvent {
             id: Uuid::now_v7(),
@@ -208,6 +210,7 @@ fn metadata(author: &Authorship) -> Vec<u8> {
         causation_id: None,
         request: None,
         traceparent: None,
+        standing: Standing::Full,
     };
     serde_json::to_vec(&metadata).expect("plain JSON")
 }

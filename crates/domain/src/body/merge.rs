@@ -10,6 +10,7 @@ use automerge::transaction::{CommitOptions, Transactable};
 use automerge::{ActorId, Automerge, AutomergeError, ObjType, ROOT, ReadDoc, TextEncoding};
 
 use super::{Body, CorruptBody, Splice, apply_to, byte_offset};
+use crate::claim::Authorship;
 use crate::id::EventId;
 
 /// The property of the Automerge document's root that holds the text.
@@ -18,10 +19,14 @@ const TEXT: &str = "body";
 /// Who writes the text that a section starts from: shorter than any edit's id, so none can be the same.
 const BASE_ACTOR: &[u8] = &[0];
 
+/// How many bytes name who wrote a change to Automerge.
+const ACTOR_BYTES: usize = 16;
+
 /// An edit as merging sees it.
 #[derive(Clone, Copy)]
 pub(super) struct Node<'a> {
     pub(super) id: EventId,
+    pub(super) author: &'a Authorship,
     pub(super) parents: &'a [EventId],
     pub(super) splices: &'a [Splice],
 }
@@ -65,7 +70,7 @@ pub(super) fn text_at(body: &Body, extra: Option<Node<'_>>, heads: &[EventId]) -
     places.sort_unstable();
     let edits = places.into_iter().map(|at| &body.edits[at]);
     let nodes: Vec<Node<'_>> = edits
-        .map(|edit| Node { id: edit.id, parents: &edit.parents, splices: &edit.splices })
+        .map(|edit| Node { id: edit.id, author: &edit.author, parents: &edit.parents, splices: &edit.splices })
         .chain(extra)
         .collect();
     let mut text = String::new();
@@ -117,6 +122,7 @@ fn joints(nodes: &[Node<'_>]) -> Vec<usize> {
 /// has to be hidden from it, and what Automerge makes of it follows from the graph alone. What comes before all that
 /// the section touches stays out of the documents, because Automerge seeks each place from the start.
 fn merged(text: &str, section: &[Node<'_>]) -> Result<String, Unmergeable> {
+    let section = &named(section);
     let touched = section.iter().flat_map(|edit| edit.splices).map(|splice| splice.at).min();
     let Some(untouched) = touched else { return Ok(text.to_owned()) };
     let (before, text) = text.split_at(byte_offset(text, untouched).ok_or(Unmergeable::PastTheEnd)?);
@@ -130,7 +136,7 @@ fn merged(text: &str, section: &[Node<'_>]) -> Result<String, Unmergeable> {
     let mut branches = Branches::new(section);
     for edit in section {
         let mut doc = branches.at(edit)?.unwrap_or_else(|| base.clone());
-        doc.set_actor(ActorId::from(edit.id.uuid().as_bytes().as_slice()));
+        doc.set_actor(ActorId::from(edit.actor.as_slice()));
         let mut transaction = doc.transaction();
         for splice in edit.splices {
             let at = splice.at - untouched;
@@ -148,6 +154,50 @@ fn merged(text: &str, section: &[Node<'_>]) -> Result<String, Unmergeable> {
     Ok(before.to_owned() + &doc.text(&object)?)
 }
 
+/// An edit of a section with the name that its change has for Automerge.
+struct Named<'a> {
+    id: EventId,
+    actor: [u8; ACTOR_BYTES],
+    parents: BTreeSet<EventId>,
+    splices: &'a [Splice],
+}
+
+/// Names the edits of a section. A name follows from what the edit says, when it was said and upon what, and not from its id: that
+/// differs from one brain to another, and who comes first where two insert at one place must not. Edits with one name are one edit.
+fn named<'a>(section: &[Node<'a>]) -> Vec<Named<'a>> {
+    let mut firsts: BTreeMap<[u8; ACTOR_BYTES], EventId> = BTreeMap::new();
+    let mut names: BTreeMap<EventId, ([u8; ACTOR_BYTES], EventId)> = BTreeMap::new();
+    let mut named = Vec::with_capacity(section.len());
+    for edit in section {
+        let known: BTreeSet<_> = edit.parents.iter().filter_map(|parent| names.get(parent).copied()).collect();
+        let actor = name(edit, known.iter().map(|(actor, _)| actor));
+        let first = *firsts.entry(actor).or_insert(edit.id);
+        names.insert(edit.id, (actor, first));
+        if first == edit.id {
+            let parents = known.into_iter().map(|(_, first)| first).collect();
+            named.push(Named { id: edit.id, actor, parents, splices: edit.splices });
+        }
+    }
+    named
+}
+
+fn name<'a>(edit: &Node<'_>, parents: impl Iterator<Item = &'a [u8; ACTOR_BYTES]>) -> [u8; ACTOR_BYTES] {
+    let Authorship { truth, hlc, .. } = edit.author;
+    let mut hash = blake3::Hasher::new();
+    hash.update(&hlc.millis.to_be_bytes()).update(&hlc.counter.to_be_bytes()).update(&[truth.level()]);
+    for parent in parents {
+        hash.update(parent);
+    }
+    for Splice { at, delete, insert } in edit.splices {
+        for number in [*at, *delete, insert.len()] {
+            hash.update(&(number as u64).to_be_bytes());
+        }
+        hash.update(insert.as_bytes());
+    }
+    let hash = hash.finalize();
+    *hash.as_bytes().first_chunk().expect("a hash is longer")
+}
+
 /// The document after each edit of a section that others are yet to be made from.
 struct Branches {
     /// How many edits of the section are made from each one.
@@ -158,22 +208,22 @@ struct Branches {
 }
 
 impl Branches {
-    fn new(section: &[Node<'_>]) -> Self {
+    fn new(section: &[Named<'_>]) -> Self {
         let mut children: BTreeMap<EventId, usize> = section.iter().map(|node| (node.id, 0)).collect();
-        for parent in section.iter().flat_map(parents) {
-            children.entry(parent).and_modify(|count| *count += 1);
+        for parent in section.iter().flat_map(|node| &node.parents) {
+            children.entry(*parent).and_modify(|count| *count += 1);
         }
         Self { children, docs: BTreeMap::new(), ends: Vec::new() }
     }
 
     /// The document that an edit is made in; none when it is made from the text before the section.
-    fn at(&mut self, edit: &Node<'_>) -> Result<Option<Automerge>, AutomergeError> {
+    fn at(&mut self, edit: &Named<'_>) -> Result<Option<Automerge>, AutomergeError> {
         let mut joined: Option<Automerge> = None;
-        for parent in parents(edit) {
-            let Some(left) = self.children.get_mut(&parent) else { continue };
+        for parent in &edit.parents {
+            let Some(left) = self.children.get_mut(parent) else { continue };
             *left -= 1;
             // The last of its children needs no copy of its own.
-            let doc = if *left == 0 { self.docs.remove(&parent) } else { self.docs.get(&parent).cloned() };
+            let doc = if *left == 0 { self.docs.remove(parent) } else { self.docs.get(parent).cloned() };
             let Some(mut doc) = doc else { continue };
             match &mut joined {
                 Some(joined) => {
@@ -201,9 +251,4 @@ impl Branches {
         }
         Ok(Some(joined))
     }
-}
-
-/// The parents of an edit, each once.
-fn parents(edit: &Node<'_>) -> BTreeSet<EventId> {
-    edit.parents.iter().copied().collect()
 }

@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::clock::Hlc;
+use crate::principal::Origin;
 use crate::scenario::{Actor, World, automation, cloud_ai, local_ai, user};
 
 fn id(number: u64) -> EventId {
@@ -14,7 +15,14 @@ fn id(number: u64) -> EventId {
 fn author(actor: &Actor, at: u64) -> Authorship {
     let hlc = Hlc { millis: at, counter: 0 };
     let command = Uuid::from_u128(at.into());
-    Authorship { principal: actor.principal, truth: actor.truth, origin: actor.origin.clone(), hlc, command }
+    Authorship {
+        principal: actor.principal,
+        truth: actor.truth,
+        origin: actor.origin.clone(),
+        hlc,
+        command,
+        standing: Standing::Full,
+    }
 }
 
 fn splice(at: usize, delete: usize, insert: &str) -> Splice {
@@ -28,7 +36,7 @@ fn change(parents: &[u64], splices: Vec<Splice>) -> BodyChange {
 /// The edit that makes `wanted` out of the text after `base`, as the command would decide it.
 fn edit(body: &mut Body, number: u64, actor: &Actor, base: Base, wanted: &str) {
     let mut change = body.edit_to(base, wanted).expect("sound").expect("a change");
-    change.effect = body.effect(id(number), actor.truth, &change).expect("sound");
+    change.effect = body.effect(id(number), &author(actor, number), &change).expect("sound");
     body.add(id(number), author(actor, number), change).expect("it fits");
 }
 
@@ -86,7 +94,8 @@ fn t9_a_user_starting_from_an_older_text_does_not_take_in_what_an_ai_wrote_since
     edit(&mut body, 3, &user(), Base::After(id(1)), "seen and mine");
     // then the second waits for the user's decision.
     let again = body.edit_to(Base::After(id(1)), "seen and mine").expect("sound").expect("a change");
-    assert_eq!(body.effect(id(9), Truth::Automation, &again), Ok(None), "no effect on a text of another level");
+    let automation = author(&user().at(Truth::Automation), 9);
+    assert_eq!(body.effect(id(9), &automation, &again), Ok(None), "no effect on a text of another level");
     assert_eq!(body.text(), "seen and mine");
     assert!(body.is_suggestion(id(2)));
     assert_eq!(body, derived(&body));
@@ -163,7 +172,7 @@ fn t6_accepting_does_not_bring_in_what_was_turned_down_before_it() {
     // Given a suggestion that was turned down, and another built upon it
     let mut body = written("Base.\n");
     edit(&mut body, 2, &cloud_ai(), Base::Effective, "Base.\nJunk.\n");
-    body.reject(id(2), &author(&user(), 3)).expect("sound");
+    body.reject(id(900), id(2), &author(&user(), 3)).expect("sound");
     edit(&mut body, 4, &cloud_ai(), Base::After(id(2)), "Base.\nJunk.\nGood.\n");
     // when the second is accepted
     assert_eq!(body.preview(id(4)).as_deref(), Ok("Base.\nGood.\n"));
@@ -179,9 +188,9 @@ fn t6_accepting_does_not_bring_in_what_was_turned_down_before_it() {
 fn t6_a_rejection_of_an_edit_counts_at_level_one_only() {
     let mut body = written("mine");
     edit(&mut body, 2, &cloud_ai(), Base::Effective, "its");
-    body.reject(id(2), &author(&local_ai(), 3)).expect("sound");
+    body.reject(id(900), id(2), &author(&local_ai(), 3)).expect("sound");
     assert!(body.is_suggestion(id(2)));
-    body.reject(id(2), &author(&user(), 4)).expect("sound");
+    body.reject(id(900), id(2), &author(&user(), 4)).expect("sound");
     assert!(!body.is_suggestion(id(2)) && body.is_rejected(id(2)));
     assert_eq!(body.text(), "mine");
 }
@@ -250,7 +259,7 @@ impl Step {
                 let wanted =
                     apply(&text, &[splice(at, (*cut).min(length - at), insert)]).expect("within the text");
                 if let Some(mut change) = body.edit_to(base, &wanted)? {
-                    change.effect = body.effect(scattered(number), actor.truth, &change)?;
+                    change.effect = body.effect(scattered(number), &author(&actor, number), &change)?;
                     body.add(scattered(number), author(&actor, number), change)?;
                     assert_eq!(body.text_after(scattered(number))?, wanted, "what was written can be read back");
                 }
@@ -266,7 +275,7 @@ impl Step {
             Self::Reject(at) => {
                 let waiting: Vec<EventId> = body.suggestions().map(|edit| edit.id).collect();
                 if let Some(&suggestion) = waiting.get(at.index(waiting.len().max(1))) {
-                    body.reject(suggestion, &author(&user(), number))?;
+                    body.reject(id(900), suggestion, &author(&user(), number))?;
                 }
             }
         }
@@ -315,7 +324,7 @@ proptest! {
         let mut other = Body::default();
         // Rejections first, edits in another order and without their effects: all that a peer may be sent.
         for (about, by) in body.rejections.standing() {
-            other.reject(about, by).expect("sound");
+            other.reject(id(900), about, by).expect("sound");
         }
         for Edit { id, author, parents, splices, accepts } in another_order(&body, seed) {
             other.add(id, author, BodyChange { parents, splices, accepts, effect: None }).expect("it fits");
@@ -353,4 +362,95 @@ fn a_long_line_of_edits_can_be_read_at_any_place() {
     let middle = body.edits()[200].id;
     assert!(body.text_after(middle).expect("sound").ends_with(" 199 200"));
     assert!(body.text_before(middle).expect("sound").ends_with(" 198 199"));
+}
+
+/// The edits of a body as those of a peer, under other ids.
+fn as_a_peers(edits: &[Edit]) -> Vec<(EventId, Authorship, BodyChange)> {
+    let other = |id: EventId| EventId::new(Uuid::from_u128(!id.uuid().as_u128()));
+    let peers = |edit: &Edit| {
+        let origin: Origin = "peer:anna".parse().expect("an origin");
+        let parents = edit.parents.iter().copied().map(other).collect();
+        let (splices, accepts) = (edit.splices.clone(), edit.accepts.map(other));
+        let author = Authorship { origin, ..edit.author.clone() };
+        (other(edit.id), author, BodyChange { parents, splices, accepts, effect: None })
+    };
+    edits.iter().map(peers).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn t9_another_brain_has_the_same_text_in_whatever_order_it_hears_of_the_edits(
+        steps in prop::collection::vec(step(), 1..24), seed in any::<u64>()
+    ) {
+        let mut body = Body::default();
+        for (number, step) in (1..).zip(&steps) {
+            if !matches!(step, Step::Reject(_)) {
+                step.take(&mut body, number).expect("sound");
+            }
+        }
+        let mut edits = as_a_peers(body.edits());
+        let mut rng = <rand::rngs::StdRng as rand::SeedableRng>::seed_from_u64(seed);
+        rand::seq::SliceRandom::shuffle(edits.as_mut_slice(), &mut rng);
+        let mut peer = Body::default();
+        for (id, author, change) in edits {
+            peer.add(id, author, change).expect("a peer's edit damages nothing");
+        }
+        prop_assert_eq!(peer.text(), body.text());
+        prop_assert!(peer.early.is_empty());
+        prop_assert_eq!(peer.suggestions().count(), body.suggestions().count());
+        prop_assert_eq!(&peer.effective, &derived(&peer).effective);
+    }
+}
+
+/// An author on another brain.
+fn anna(at: u64) -> Authorship {
+    Authorship { origin: "peer:anna".parse().expect("an origin"), ..author(&Actor::new(Truth::User, 2), at) }
+}
+
+#[test]
+fn t10_an_edit_of_a_peer_that_does_not_fit_says_nothing_and_damages_nothing() {
+    let mut body = written("text");
+    let before = body.clone();
+    let wrong = change(&[1], vec![splice(9, 0, "far")]);
+    body.add(id(7), anna(7), wrong.clone()).expect("no damage");
+    assert_eq!(body, before);
+    let after_it = change(&[7], vec![splice(0, 0, "x")]);
+    body.add(id(8), anna(8), after_it).expect("no damage");
+    assert_eq!(body.text(), "text");
+    let many = change(&[1], vec![splice(0, 0, "x"); MAX_SPLICES + 1]);
+    body.add(id(9), anna(9), many).expect("no damage");
+    let large = change(&[1], vec![splice(0, 0, &"x".repeat(MAX_BODY_BYTES))]);
+    body.add(id(10), anna(10), large).expect("no damage");
+    assert_eq!(body.text(), "text");
+    assert!(body.add(id(11), author(&user(), 11), wrong).is_err(), "one of this brain's own is damage");
+}
+
+#[test]
+fn t10_an_edit_that_a_peer_may_only_suggest_waits_and_one_that_is_held_is_not_there() {
+    let suggests = |at| Authorship { standing: Standing::Suggestion, ..anna(at) };
+    let mut body = Body::default();
+    body.add(id(1), suggests(1), change(&[], vec![splice(0, 0, "hers")])).expect("fits");
+    assert_eq!((body.text(), body.truth()), ("", None));
+    assert!(body.is_suggestion(id(1)));
+    let accepted = body.accept(id(1), None).expect("sound");
+    body.add(id(2), author(&user(), 2), accepted).expect("fits");
+    assert_eq!(body.text(), "hers");
+    body.add(id(3), anna(3), change(&[2], vec![splice(4, 0, ", more")])).expect("fits");
+    assert_eq!(body.text(), "hers, more");
+    body.restand(&[id(3)], Standing::Held).expect("sound");
+    assert_eq!(body.text(), "hers");
+    assert_eq!(body.suggestions().count(), 0);
+    body.restand(&[id(3)], Standing::Full).expect("sound");
+    assert_eq!(body.text(), "hers, more");
+}
+
+#[test]
+fn t9_two_edits_that_are_the_same_but_for_their_ids_are_one() {
+    let mut body = written("text");
+    body.add(id(7), anna(7), change(&[1], vec![splice(4, 0, "!")])).expect("fits");
+    body.add(id(8), anna(7), change(&[1], vec![splice(4, 0, "!")])).expect("fits");
+    body.add(id(9), anna(9), change(&[8], vec![splice(5, 0, "?")])).expect("fits");
+    assert_eq!(body.text(), "text!?");
 }

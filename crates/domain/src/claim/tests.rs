@@ -9,7 +9,14 @@ use crate::scenario::{Actor, automation, cloud_ai, local_ai, user};
 fn author(actor: &Actor, at: u64) -> Authorship {
     let hlc = Hlc { millis: at, counter: 0 };
     let command = Uuid::from_u128(at.into());
-    Authorship { principal: actor.principal, truth: actor.truth, origin: actor.origin.clone(), hlc, command }
+    Authorship {
+        principal: actor.principal,
+        truth: actor.truth,
+        origin: actor.origin.clone(),
+        hlc,
+        command,
+        standing: Standing::Full,
+    }
 }
 
 fn id(number: u64) -> EventId {
@@ -104,10 +111,10 @@ fn t5_what_does_not_win_is_a_suggestion_unless_it_says_the_same() {
 #[test]
 fn t6_a_rejection_counts_at_level_one_only() {
     let mut field = field(&[claim(1, &user(), "a", &[]), claim(2, &cloud_ai(), "b", &[])]);
-    field.reject(id(2), &author(&automation(), 3));
+    field.reject(id(900), id(2), &author(&automation(), 3));
     assert!(!field.is_rejected(id(2)));
     assert_eq!(field.suggestions().len(), 1);
-    field.reject(id(2), &author(&user(), 4));
+    field.reject(id(900), id(2), &author(&user(), 4));
     assert!(field.suggestions().is_empty());
     assert!(field.was_rejected(cloud_ai().principal, &"b".into()));
     assert!(!field.was_rejected(cloud_ai().principal, &"c".into()), "another value is another matter");
@@ -119,14 +126,14 @@ fn t6_rejecting_the_newer_of_two_suggestions_shows_the_older() {
     let mut field =
         field(&[claim(1, &user(), "a", &[]), claim(2, &cloud_ai(), "b", &[]), claim(3, &cloud_ai(), "c", &[2])]);
     assert_eq!(heads(&field), [id(1), id(3)]);
-    field.reject(id(3), &author(&user(), 4));
+    field.reject(id(900), id(3), &author(&user(), 4));
     assert_eq!(heads(&field), [id(1), id(2)]);
 }
 
 #[test]
 fn t7_retracting_lets_the_next_one_show_through() {
     let mut field = field(&[claim(1, &local_ai(), "a", &[]), claim(2, &user(), "b", &[1])]);
-    field.retract(id(2), &author(&user(), 3));
+    field.retract(id(900), id(2), &author(&user(), 3));
     assert_eq!(value(&field), Some("a"));
 }
 
@@ -142,10 +149,10 @@ fn t7_clearing_is_a_value_that_wins_like_any_other() {
 #[test]
 fn t7_only_the_author_retracts_and_at_no_lower_truth() {
     let mut field = field(&[claim(1, &user(), "a", &[])]);
-    field.retract(id(1), &author(&Actor::new(Truth::User, 2), 2));
-    field.retract(id(1), &author(&user().at(Truth::CloudAi), 3));
+    field.retract(id(900), id(1), &author(&Actor::new(Truth::User, 2), 2));
+    field.retract(id(900), id(1), &author(&user().at(Truth::CloudAi), 3));
     assert_eq!(value(&field), Some("a"));
-    field.retract(id(1), &author(&user(), 4));
+    field.retract(id(900), id(1), &author(&user(), 4));
     assert_eq!(value(&field), None);
 }
 
@@ -154,11 +161,11 @@ fn t7_a_retracted_middle_does_not_bring_back_what_later_claims_replaced() {
     // Given a chain of three, when the middle one is taken back
     let mut field =
         field(&[claim(1, &user(), "a", &[]), claim(2, &user(), "b", &[1]), claim(3, &user(), "c", &[2])]);
-    field.retract(id(2), &author(&user(), 4));
+    field.retract(id(900), id(2), &author(&user(), 4));
     // Then the last one stands, and alone.
     assert_eq!(heads(&field), [id(3)]);
     // And when that is taken back too, the first shows through.
-    field.retract(id(3), &author(&user(), 5));
+    field.retract(id(900), id(3), &author(&user(), 5));
     assert_eq!(heads(&field), [id(1)]);
 }
 
@@ -167,8 +174,8 @@ fn t3_what_arrives_before_what_it_is_about_counts_when_that_arrives() {
     let (first, second) = (claim(1, &user(), "a", &[]), claim(2, &user(), "b", &[1]));
     assert_eq!(heads(&field(&[second.clone(), first.clone()])), [id(2)]);
     let mut early = FieldClaims::default();
-    early.retract(id(2), &author(&user(), 3));
-    early.reject(id(3), &author(&user(), 4));
+    early.retract(id(900), id(2), &author(&user(), 3));
+    early.reject(id(900), id(3), &author(&user(), 4));
     for claim in [second, first, claim(3, &cloud_ai(), "c", &[])] {
         early.add(claim);
     }
@@ -189,7 +196,7 @@ fn t3_the_same_claim_twice_is_one() {
 fn an_undone_verdict_counts_no_more_and_a_redone_one_again() {
     let mut field = field(&[claim(1, &user(), "a", &[]), claim(2, &cloud_ai(), "b", &[])]);
     let by = author(&user(), 3);
-    field.reject(id(2), &by);
+    field.reject(id(900), id(2), &by);
     for (truth, waits) in [(Some(Truth::CloudAi), 0), (Some(Truth::User), 1), (None, 0)] {
         field.heed_undone(&truth.map(|truth| (by.command, truth)).into_iter().collect());
         assert_eq!(field.suggestions().len(), waits, "undone by {truth:?}");
@@ -197,6 +204,59 @@ fn an_undone_verdict_counts_no_more_and_a_redone_one_again() {
 }
 
 /// Something said about a field.
+/// A claim that a peer may only suggest, or that is held.
+fn standing(claim: Claim, standing: Standing) -> Claim {
+    Claim { author: Authorship { standing, ..claim.author }, ..claim }
+}
+
+#[test]
+fn t10_what_a_peer_may_only_suggest_waits_even_where_nobody_said_anything() {
+    let anna = Actor::new(Truth::User, 2);
+    let mut field = field(&[standing(claim(1, &anna, "hers", &[]), Standing::Suggestion)]);
+    assert_eq!(value(&field), None);
+    assert_eq!(field.suggestions().len(), 1);
+    // Neither does it outrank an AI of one's own, nor make a conflict with the user.
+    field.add(claim(2, &cloud_ai(), "its", &[]));
+    field.add(standing(claim(3, &anna, "hers again", &[2]), Standing::Suggestion));
+    assert_eq!(value(&field), Some("its"));
+    assert_eq!(field.suggestions().len(), 2);
+    assert!(field.conflict().is_empty());
+    // Accepting makes it the user's.
+    field.add(Claim { accepts: Some(id(3)), ..claim(4, &user(), "hers again", &[1, 2, 3]) });
+    assert_eq!(value(&field), Some("hers again"));
+    assert!(field.suggestions().is_empty());
+}
+
+#[test]
+fn t10_a_peer_who_did_not_see_the_users_value_makes_a_conflict_of_it() {
+    let anna = Actor::new(Truth::User, 2);
+    let field = field(&[claim(1, &user(), "mine", &[]), claim(9, &anna, "hers", &[])]);
+    assert_eq!(field.conflict().len(), 2);
+}
+
+#[test]
+fn t10_what_is_held_is_not_there_until_it_is_let_go() {
+    let anna = Actor::new(Truth::User, 2);
+    let mut field = field(&[claim(1, &user(), "mine", &[]), claim(2, &anna, "hers", &[1])]);
+    let free = field.clone();
+    field.restand(&[id(2)], Standing::Held);
+    assert_eq!(value(&field), Some("mine"));
+    assert!(field.conflict().is_empty() && field.suggestions().is_empty());
+    let born_held = {
+        let mut field = self::field(&[claim(1, &user(), "mine", &[])]);
+        field.add(standing(claim(2, &anna, "hers", &[1]), Standing::Held));
+        field
+    };
+    assert_eq!(field, born_held);
+    field.restand(&[id(2)], Standing::Full);
+    assert_eq!(field, free);
+    // A verdict can be held as well.
+    field.reject(id(7), id(2), &author(&anna, 7));
+    assert_eq!(value(&field), Some("mine"));
+    field.restand(&[id(7)], Standing::Held);
+    assert_eq!(value(&field), Some("hers"));
+}
+
 #[derive(Debug, Clone)]
 enum Said {
     Claim(Claim),
@@ -204,12 +264,27 @@ enum Said {
     Reject(EventId, Authorship),
 }
 
+impl Said {
+    /// The same on another brain: with other ids.
+    fn renamed(self) -> Self {
+        let other = |id: EventId| EventId::new(Uuid::from_u128(!id.uuid().as_u128()));
+        match self {
+            Self::Claim(claim) => {
+                let supersedes = claim.supersedes.iter().copied().map(other).collect();
+                Self::Claim(Claim { id: other(claim.id), supersedes, ..claim })
+            }
+            Self::Retract(claim, by) => Self::Retract(other(claim), by),
+            Self::Reject(claim, by) => Self::Reject(other(claim), by),
+        }
+    }
+}
+
 impl FieldClaims {
     fn hear(&mut self, said: Said) {
         match said {
             Said::Claim(claim) => self.add(claim),
-            Said::Retract(claim, by) => self.retract(claim, &by),
-            Said::Reject(claim, by) => self.reject(claim, &by),
+            Said::Retract(claim, by) => self.retract(id(900), claim, &by),
+            Said::Reject(claim, by) => self.reject(id(900), claim, &by),
         }
     }
 }
@@ -253,6 +328,23 @@ proptest! {
         prop_assert_eq!(in_order.conflict(), shuffled.conflict());
         prop_assert_eq!(&in_order.retractions, &shuffled.retractions);
         prop_assert_eq!(&in_order.rejections, &shuffled.rejections);
+    }
+
+    #[test]
+    fn t3_ids_that_differ_between_brains_never_matter(history in history(), same_time in any::<bool>()) {
+        let at_once = |said: Said| match said {
+            Said::Claim(mut claim) if same_time => {
+                claim.author.hlc = Hlc::default();
+                Said::Claim(claim)
+            }
+            said => said,
+        };
+        let (mut one, mut other) = (FieldClaims::default(), FieldClaims::default());
+        history.iter().cloned().map(at_once).for_each(|said| one.hear(said));
+        history.into_iter().map(|said| at_once(said).renamed()).for_each(|said| other.hear(said));
+        prop_assert_eq!(value(&one), value(&other));
+        prop_assert_eq!(one.conflict().len(), other.conflict().len());
+        prop_assert_eq!(one.suggestions().len(), other.suggestions().len());
     }
 
     #[test]

@@ -23,7 +23,7 @@ impl Memory {
             return Err(Rejection::Erased { memory: self.id });
         }
         let creates = matches!(command, Command::CreateMemory { .. } | Command::ImportFile(_));
-        if self.created.is_none() && !creates {
+        if self.created().is_none() && !creates {
             return Err(Rejection::NotFound { memory: self.id });
         }
         match command {
@@ -51,7 +51,7 @@ impl Memory {
         body: String,
         context: &mut Context<'_>,
     ) -> Result<Decision, Rejection> {
-        if self.created.is_some() {
+        if self.created().is_some() {
             return Err(Rejection::AlreadyExists { memory: self.id });
         }
         let mut decision = Decision::default();
@@ -178,7 +178,7 @@ impl Memory {
             return self.suggest_edit(change, wanted, author, context, decision);
         }
         let id = decision.reserve(context);
-        change.effect = self.body.effect(id, author.truth, &change)?;
+        change.effect = self.body.effect(id, &author, &change)?;
         let idle = change.effect.as_ref().is_some_and(|effect| effect.splices.is_empty());
         let outcome = if idle { Outcome::Unchanged } else { Outcome::Applied };
         decision.fields.push((FieldName::body(), outcome));
@@ -232,7 +232,7 @@ impl Memory {
     }
 
     fn retract(&self, field: FieldName, context: &mut Context<'_>) -> Result<Decision, Rejection> {
-        let created_by = self.created.as_ref().map(|author| author.command);
+        let created_by = self.created().map(|author| author.command);
         let implied = matches!(field.role(), FieldRole::Kind | FieldRole::Archived);
         let own = |claim: &&Claim| {
             // What the creation itself claimed cannot be taken back: a memory always has a kind.

@@ -27,7 +27,7 @@ impl Memory {
         claims.push((FieldName::kind(), Value::Text(kind.name().to_owned())));
         claims.push((FieldName::archived(), Value::Flag(archived)));
         let mut decision = Decision::default();
-        if self.created.is_none() {
+        if self.created().is_none() {
             let created = self.push_created(kind, context, &mut decision)?;
             created.import_content(kind, claims, &body, Said::Before, context, &mut decision)?;
         } else if kind == Kind::Daily && self.is_of_another_vault(&file) {

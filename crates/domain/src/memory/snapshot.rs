@@ -14,7 +14,7 @@ use uuid::Uuid;
 use self::nodes::{MARK_BYTES, Node, Nodes, Written};
 use super::{Memory, Undo};
 use crate::body::{Body, Edit, Effective, Splice};
-use crate::claim::{Authorship, Claim, FieldClaims};
+use crate::claim::{Authorship, Claim, FieldClaims, Standing};
 use crate::clock::Hlc;
 use crate::event::FileImported;
 use crate::field::FieldName;
@@ -25,7 +25,7 @@ use crate::value::Value;
 use crate::verdict::{Verdict, Verdicts};
 
 /// The format of the snapshots this program writes; it reads no other.
-pub const SNAPSHOT_FORMAT: u32 = 1;
+pub const SNAPSHOT_FORMAT: u32 = 2;
 
 /// Bytes that are no snapshot of this format.
 #[derive(Debug, thiserror::Error)]
@@ -42,10 +42,11 @@ pub enum InvalidSnapshot {
 struct Frozen {
     memory: MemoryId,
     writers: Vec<Writer>,
-    created: Option<Written>,
+    creations: Vec<(EventId, Written)>,
     fields: Vec<Field>,
     edits: Nodes,
-    /// The splices of all edits, one edit after the other.
+    early: Nodes,
+    /// The splices of all edits, one edit after the other; those that came early last.
     splices: Vec<(usize, usize, String)>,
     rejected_edits: Vec<FrozenVerdict>,
     effective: Effective,
@@ -53,14 +54,15 @@ struct Frozen {
     undos: Vec<(Uuid, Uuid, Truth)>,
     updated: Hlc,
     erased: bool,
+    space: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct Writer(PrincipalId, Truth, Origin);
+struct Writer(PrincipalId, Truth, Origin, Standing);
 
-/// Target, author, whether it is void.
+/// Event, target, author, whether it is void.
 #[derive(Serialize, Deserialize)]
-struct FrozenVerdict(EventId, Written, bool);
+struct FrozenVerdict(EventId, EventId, Written, bool);
 
 #[derive(Serialize, Deserialize)]
 struct Field {
@@ -84,16 +86,25 @@ impl Memory {
         let undos = self.undos.iter().map(|undo| (undo.by, undo.undone, undo.truth)).collect();
         let frozen = Frozen {
             memory: self.id,
-            created: self.created.as_ref().map(|author| freezer.written(author)),
+            creations: self.creations.iter().map(|(id, author)| (*id, freezer.written(author))).collect(),
             fields: self.fields.iter().map(|(name, claims)| freezer.field(name, claims)).collect(),
             edits: self.body.edits.iter().map(|edit| freezer.edit(edit)).collect(),
-            splices: self.body.edits.iter().flat_map(|edit| &edit.splices).map(freeze_splice).collect(),
+            early: self.body.early.iter().map(|edit| freezer.edit(edit)).collect(),
+            splices: self
+                .body
+                .edits
+                .iter()
+                .chain(&self.body.early)
+                .flat_map(|edit| &edit.splices)
+                .map(freeze_splice)
+                .collect(),
             rejected_edits: freezer.verdicts(&self.body.rejections),
             effective: self.body.effective.clone(),
             file: self.file.as_ref().map(freeze_file),
             undos,
             updated: self.updated,
             erased: self.erased,
+            space: self.space.clone(),
             writers: freezer.writers,
         };
         rmp_serde::to_vec(&frozen).expect("a memory holds nothing that MessagePack cannot")
@@ -112,23 +123,36 @@ impl Memory {
             let (name, claims) = thaw.field(field)?;
             fields.insert(name, claims);
         }
-        let edits = thaw.edits(&frozen.edits, frozen.splices)?;
+        let splices = frozen.splices.into_iter().map(|(at, delete, insert)| Splice { at, delete, insert });
+        let mut splices = splices.collect::<Vec<_>>().into_iter();
+        let edits = thaw.edits(&frozen.edits, &mut splices)?;
+        let early = thaw.edits(&frozen.early, &mut splices)?;
         let index = edits.iter().enumerate().map(|(at, edit)| (edit.id, at)).collect();
-        let body =
-            Body { edits, index, rejections: thaw.verdicts(frozen.rejected_edits)?, effective: frozen.effective };
+        let body = Body {
+            edits,
+            index,
+            rejections: thaw.verdicts(frozen.rejected_edits)?,
+            effective: frozen.effective,
+            early,
+        };
         if !body.is_whole() {
             return Err(InvalidSnapshot::Dangling("an edit"));
         }
         let undo = |(by, undone, truth)| Undo { by, undone, truth };
         Ok(Self {
             id: frozen.memory,
-            created: frozen.created.map(|written| thaw.author(written)).transpose()?,
+            creations: frozen
+                .creations
+                .into_iter()
+                .map(|(id, written)| Ok((id, thaw.author(written)?)))
+                .collect::<Result<_, InvalidSnapshot>>()?,
             fields,
             body,
             file: frozen.file.map(thaw_file),
             undos: frozen.undos.into_iter().map(undo).collect(),
             updated: frozen.updated,
             erased: frozen.erased,
+            space: frozen.space,
         })
     }
 }
@@ -145,12 +169,14 @@ struct Freezer {
 impl Freezer {
     fn written(&mut self, author: &Authorship) -> Written {
         let at = match &self.last {
-            Some((Writer(principal, truth, origin), at))
-                if *principal == author.principal && *truth == author.truth && *origin == author.origin =>
+            Some((Writer(principal, truth, origin, standing), at))
+                if *principal == author.principal
+                    && (*truth, *standing) == (author.truth, author.standing)
+                    && *origin == author.origin =>
             {
                 *at
             }
-            _ => self.place(Writer(author.principal, author.truth, author.origin.clone())),
+            _ => self.place(Writer(author.principal, author.truth, author.origin.clone(), author.standing)),
         };
         Written(at, author.hlc.millis, author.hlc.counter, author.command)
     }
@@ -168,7 +194,9 @@ impl Freezer {
     fn verdicts(&mut self, verdicts: &Verdicts) -> Vec<FrozenVerdict> {
         let mut frozen = Vec::new();
         for (target, verdicts) in verdicts.entries() {
-            let written = |verdict: &Verdict| FrozenVerdict(target, self.written(&verdict.author), verdict.void);
+            let written = |verdict: &Verdict| {
+                FrozenVerdict(verdict.event, target, self.written(&verdict.author), verdict.void)
+            };
             frozen.extend(verdicts.iter().map(written));
         }
         frozen
@@ -212,16 +240,17 @@ struct Thaw<'a> {
 impl Thaw<'_> {
     fn author(&self, written: Written) -> Result<Authorship, InvalidSnapshot> {
         let Written(at, millis, counter, command) = written;
-        let Writer(principal, truth, origin) =
+        let Writer(principal, truth, origin, standing) =
             self.writers.get(at as usize).ok_or(InvalidSnapshot::Dangling("a writer"))?;
         let hlc = Hlc { millis, counter };
-        Ok(Authorship { principal: *principal, truth: *truth, origin: origin.clone(), hlc, command })
+        let (principal, truth, origin, standing) = (*principal, *truth, origin.clone(), *standing);
+        Ok(Authorship { principal, truth, origin, hlc, command, standing })
     }
 
     fn verdicts(&self, frozen: Vec<FrozenVerdict>) -> Result<Verdicts, InvalidSnapshot> {
         let mut by_target: BTreeMap<EventId, Vec<Verdict>> = BTreeMap::new();
-        for FrozenVerdict(target, written, void) in frozen {
-            by_target.entry(target).or_default().push(Verdict { author: self.author(written)?, void });
+        for FrozenVerdict(event, target, written, void) in frozen {
+            by_target.entry(target).or_default().push(Verdict { event, author: self.author(written)?, void });
         }
         Ok(Verdicts::from_entries(by_target.into_iter()))
     }
@@ -249,8 +278,11 @@ impl Thaw<'_> {
         Ok((field.name, claims))
     }
 
-    fn edits(&self, nodes: &Nodes, splices: Vec<(usize, usize, String)>) -> Result<Vec<Edit>, InvalidSnapshot> {
-        let mut splices = splices.into_iter().map(|(at, delete, insert)| Splice { at, delete, insert });
+    fn edits(
+        &self,
+        nodes: &Nodes,
+        splices: &mut impl Iterator<Item = Splice>,
+    ) -> Result<Vec<Edit>, InvalidSnapshot> {
         let mut edits = Vec::with_capacity(nodes.marks.0.len() / MARK_BYTES);
         for node in nodes.read() {
             let Node { id, written, before: parents, accepts, parts } = node?;

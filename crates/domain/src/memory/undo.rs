@@ -47,7 +47,7 @@ impl Memory {
             return Err(nothing());
         }
         let mut decision = Decision::default();
-        if self.created.as_ref().is_some_and(|created| created.command == command) {
+        if self.created().is_some_and(|created| created.command == command) {
             // A memory cannot be uncreated; it is put away instead.
             let author = context.author.clone();
             self.decide_claim(FieldName::archived(), Value::Flag(true), author, context, &mut decision);
@@ -82,7 +82,7 @@ impl Memory {
         for edit in self.body.effective_edits().filter(|edit| !accepted.contains(&edit.id)) {
             note(&edit.author);
         }
-        self.created.iter().for_each(&mut note);
+        self.created().into_iter().for_each(&mut note);
         let undone = self.undone();
         let undoing: BTreeSet<Uuid> = self.undos.iter().map(|undo| undo.by).collect();
         commands.retain(|(_, command)| !undone.contains_key(command) && !undoing.contains(command));
@@ -201,7 +201,7 @@ fn shows_through(claims: &FieldClaims, claim: &Claim, earlier: Option<&Value>, c
         return false;
     }
     let mut without = claims.clone();
-    without.retract(claim.id, &context.author);
+    without.retract(claim.id, claim.id, &context.author);
     without.is_retracted(claim) && without.effective().map(|claim| &claim.value) == earlier
 }
 

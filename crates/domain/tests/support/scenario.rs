@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test uses its own part of this")]
 
 use cairn_domain::body::{Base, BodyChange};
-use cairn_domain::claim::Authorship;
+use cairn_domain::claim::{Authorship, Standing};
 use cairn_domain::clock::Hlc;
 use cairn_domain::event::{FileImported, MemoryEvent};
 use cairn_domain::field::FieldName;
@@ -113,6 +113,7 @@ impl World {
             origin: actor.origin.clone(),
             hlc,
             command: Uuid::from_u128(0xC0_0000_0000 + u128::from(self.counter)),
+            standing: Standing::Full,
         };
         let (counter, kind) = (&mut self.counter, self.ids);
         let mut ids = || {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use cairn_domain::body::Base;
-use cairn_domain::claim::Authorship;
+use cairn_domain::claim::{Authorship, Standing};
 use cairn_domain::clock::Hlc;
 use cairn_domain::event::{FileImported, MemoryEvent, PrincipalEvent, PrincipalRegistered, PrincipalRevoked};
 use cairn_domain::field::FieldName;
@@ -115,6 +115,7 @@ impl Brain {
             origin: Origin::of(truth, "test"),
             hlc: Hlc { millis: self.millis, counter: 0 },
             command: id(&mut self.random),
+            standing: Standing::Full,
         };
         self.commands.push(author.command);
         let (memory, _) = self.memories.entry(target).or_insert_with(|| (Memory::new(target), 0));
