@@ -2,7 +2,8 @@
 
 use std::error::Error;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
+    "cairn/sync/v1/sync.proto",
     "event_store/client/gossip.proto",
     "event_store/client/server_features.proto",
     "event_store/client/shared.proto",
@@ -10,6 +11,7 @@ const FILES: [&str; 4] = [
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=cairn");
     println!("cargo::rerun-if-changed=event_store");
     let descriptors = protox::compile(FILES, ["."])?;
     tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;

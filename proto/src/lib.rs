@@ -1,7 +1,13 @@
-//! The protocols that Cairn speaks with other programs, as Rust made from the .proto files beside this crate.
+//! The protocols that Cairn speaks with other programs and other brains, as Rust made from the .proto files beside this crate.
 //!
 //! The files state facts of the wire: names, numbers and types that clients which exist already send and expect.
 //! They hold what Cairn serves and nothing else.
+
+/// The protocol between brains that share spaces.
+#[allow(missing_docs, clippy::all, unused_qualifications)]
+pub mod sync {
+    tonic::include_proto!("cairn.sync.v1");
+}
 
 /// KurrentDB's protocol, as its clients have spoken it since 20.10.
 pub mod event_store {

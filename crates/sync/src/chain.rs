@@ -1,6 +1,6 @@
 //! The entries of one author, device and epoch in one space, each of which names the one before it.
 
-use crate::entry::{Entry, Header, MAX_PUBLICATION_ENTRIES};
+use crate::entry::{Entry, Header, Lane, MAX_PUBLICATION_ENTRIES};
 use crate::key::{BrainKey, Epoch, Hash, SpaceId};
 
 /// Which chain.
@@ -12,6 +12,8 @@ pub struct ChainId {
     pub author: BrainKey,
     /// The author's epoch.
     pub epoch: Epoch,
+    /// About the space, or about what is in it.
+    pub lane: Lane,
 }
 
 /// How far a chain is known.
@@ -62,6 +64,12 @@ impl Chain {
     /// A chain of which nothing is known.
     pub fn new(id: ChainId) -> Self {
         Self { id, number: 0, hash: Hash::NONE, complete: 0, begun: 0, following: 0, fork: None }
+    }
+
+    /// A chain that is known up to an entry, with which a publication ends.
+    pub fn up_to(last: &Entry) -> Self {
+        let (id, number) = (chain_of(last), last.header().number);
+        Self { number, hash: last.hash(), complete: number, ..Self::new(id) }
     }
 
     /// Which chain it is.
@@ -140,7 +148,8 @@ impl Chain {
 
 /// The chain that an entry belongs to.
 pub fn chain_of(entry: &Entry) -> ChainId {
-    ChainId { space: entry.space(), author: entry.header().author, epoch: entry.header().epoch }
+    let header = entry.header();
+    ChainId { space: entry.space(), author: header.author, epoch: header.epoch, lane: header.kind.lane() }
 }
 
 impl Fork {
@@ -177,7 +186,8 @@ mod tests {
     }
 
     fn id() -> ChainId {
-        ChainId { space: space(), author: BrainKey::of(&SigningKey::from_bytes(&[1; 32])), epoch: Epoch([3; 16]) }
+        let author = BrainKey::of(&SigningKey::from_bytes(&[1; 32]));
+        ChainId { space: space(), author, epoch: Epoch([3; 16]), lane: Lane::Content }
     }
 
     fn entry(number: u64, previous: Hash, following: u16, says: &'static str) -> Entry {

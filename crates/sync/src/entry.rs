@@ -36,6 +36,16 @@ pub enum EntryKind {
     Unknown(u8),
 }
 
+/// Who shares a space has two chains in it for each epoch, so that one who was only offered the space can be told about it without
+/// being told what is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// About the space itself.
+    Control,
+    /// What is shared in it.
+    Content,
+}
+
 /// Everything that is signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
@@ -99,7 +109,16 @@ pub enum InvalidEntry {
 }
 
 impl EntryKind {
-    const fn code(self) -> u8 {
+    /// In which of an author's chains such entries are.
+    pub const fn lane(self) -> Lane {
+        match self {
+            Self::Control | Self::Decision => Lane::Control,
+            Self::Claim | Self::Change | Self::Erasure | Self::Unknown(_) => Lane::Content,
+        }
+    }
+
+    /// As a byte.
+    pub const fn code(self) -> u8 {
         match self {
             Self::Control => 1,
             Self::Decision => 2,
@@ -110,7 +129,8 @@ impl EntryKind {
         }
     }
 
-    const fn of(code: u8) -> Self {
+    /// What a byte says.
+    pub const fn of(code: u8) -> Self {
         match code {
             1 => Self::Control,
             2 => Self::Decision,

@@ -9,4 +9,5 @@ pub mod control;
 pub mod entry;
 pub mod key;
 pub mod replica;
+pub mod shared;
 pub mod space;

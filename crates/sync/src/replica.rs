@@ -6,13 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::chain::{Chain, ChainId, Fork, Offered, chain_of};
-use crate::control::Control;
-use crate::entry::{Entry, EntryKind};
-use crate::key::{Hash, SpaceId};
-use crate::space::Space;
+use crate::control::{Control, Decision};
+use crate::entry::{Entry, EntryKind, Header};
+use crate::key::{BrainKey, Hash, SpaceId};
+use crate::space::{Reason, Space, Standing};
 
 /// The most entries of one chain that wait for those before them. Further ones are asked for again when it is their turn.
 pub const MAX_EARLY_ENTRIES: usize = 1_000;
+
+/// The most offers of which is kept what one author said to them.
+pub const MAX_DECISIONS: usize = 1_024;
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,9 +58,19 @@ struct Held {
     early: BTreeMap<(u64, Hash), Entry>,
     /// Entries about the space, in their order. They are few, and what they make is folded from all of them.
     control: Vec<Entry>,
+    /// What the author said last to each offer.
+    decisions: BTreeMap<Hash, Decision>,
 }
 
 impl Replica {
+    /// Takes note of a chain of which entries up to this one are kept, with which a publication ends. Those about the space itself are to be
+    /// given one by one instead ([`Self::receive`]).
+    pub fn restore(&mut self, last: &Entry) {
+        let id = chain_of(last);
+        let held = Held { chain: Chain::up_to(last), ..Held::new(id) };
+        self.spaces.entry(id.space).or_default().chains.insert(id, held);
+    }
+
     /// Takes an entry, which was checked alone, from whomever.
     pub fn receive(&mut self, entry: Entry) -> Vec<Effect> {
         let (space, id) = (entry.space(), chain_of(&entry));
@@ -92,6 +105,47 @@ impl Replica {
     pub fn chains(&self, id: SpaceId) -> impl Iterator<Item = &Chain> {
         self.spaces.get(&id).into_iter().flat_map(|holding| holding.chains.values().map(|held| &held.chain))
     }
+
+    /// One chain, if anything is known of it.
+    pub fn chain(&self, id: ChainId) -> Option<&Chain> {
+        Some(&self.spaces.get(&id.space)?.chains.get(&id)?.chain)
+    }
+
+    /// All spaces that have begun.
+    pub fn spaces(&self) -> impl Iterator<Item = &Space> {
+        self.spaces.values().filter_map(|holding| holding.space.as_ref())
+    }
+
+    /// What the brain that a grant is for has said to it last.
+    pub fn decision(&self, space: SpaceId, grant: Hash) -> Option<Decision> {
+        let holding = self.spaces.get(&space)?;
+        let to = holding.space.as_ref()?.grants().get(&grant)?.to;
+        let chains = holding.chains.iter().filter(|(id, _)| id.author == to);
+        let said = chains.filter_map(|(_, held)| held.decisions.get(&grant));
+        // Whoever has ever declined has to be asked again, by another offer.
+        said.copied().max_by_key(|decision| *decision == Decision::Declined)
+    }
+
+    /// The grant by which a brain may do something in a space at a moment: one that it has accepted, of the highest role. None for the
+    /// owner, who needs none.
+    pub fn grant_of(&self, space: SpaceId, brain: BrainKey, now: u64) -> Option<Hash> {
+        let grants = self.space(space)?.grants().iter();
+        let held = grants.filter(|(hash, grant)| {
+            grant.to == brain && grant.holds(now) && self.decision(space, **hash) == Some(Decision::Accepted)
+        });
+        held.max_by_key(|(_, grant)| grant.role).map(|(hash, _)| *hash)
+    }
+
+    /// What an entry counts for, as far as the space and its chain are known.
+    pub fn standing(&self, space: SpaceId, header: &Header) -> Standing {
+        let Some(holding) = self.spaces.get(&space) else { return Standing::Held(Reason::NoGrant) };
+        let Some(rules) = &holding.space else { return Standing::Held(Reason::NoGrant) };
+        let id = ChainId { space, author: header.author, epoch: header.epoch, lane: header.kind.lane() };
+        match holding.chains.get(&id) {
+            Some(held) if held.chain.complete() < header.number => Standing::Held(Reason::Forked),
+            _ => rules.standing(header),
+        }
+    }
 }
 
 impl Holding {
@@ -106,7 +160,7 @@ impl Holding {
 
 impl Held {
     fn new(id: ChainId) -> Self {
-        Self { chain: Chain::new(id), early: BTreeMap::new(), control: Vec::new() }
+        Self { chain: Chain::new(id), early: BTreeMap::new(), control: Vec::new(), decisions: BTreeMap::new() }
     }
 
     fn offer(&mut self, entry: Entry, effects: &mut Vec<Effect>) {
@@ -115,9 +169,7 @@ impl Held {
             match self.chain.offer(&entry) {
                 Offered::Taken => {
                     let (number, hash) = (entry.header().number, entry.hash());
-                    if entry.header().kind == EntryKind::Control {
-                        self.control.push(entry.clone());
-                    }
+                    self.note(&entry);
                     effects.push(Effect::Keep(entry));
                     // Whatever else came with this number proves a fork.
                     let rivals = self.take_early(number).into_iter().filter(|rival| rival.hash() != hash);
@@ -138,6 +190,22 @@ impl Held {
                 Offered::Broken => effects.push(Effect::Ask { chain: self.chain.id(), from: 1 }),
                 Offered::Frozen => {}
             }
+        }
+    }
+
+    /// Keeps what is said about the space.
+    fn note(&mut self, entry: &Entry) {
+        match entry.header().kind {
+            EntryKind::Control => self.control.push(entry.clone()),
+            EntryKind::Decision if self.decisions.len() < MAX_DECISIONS => {
+                let said = entry.payload().and_then(|payload| serde_json::from_slice(payload).ok());
+                self.decisions.extend(said.map(|said| (entry.header().grant, said)));
+            }
+            EntryKind::Decision
+            | EntryKind::Claim
+            | EntryKind::Change
+            | EntryKind::Erasure
+            | EntryKind::Unknown(_) => {}
         }
     }
 

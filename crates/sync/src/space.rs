@@ -32,6 +32,13 @@ pub struct Grant {
     pub revoked: Option<Vec<Accepted>>,
 }
 
+impl Grant {
+    /// Whether it has not ended by a moment.
+    pub fn holds(&self, now: u64) -> bool {
+        self.revoked.is_none() && self.expires_at.is_none_or(|end| now <= end)
+    }
+}
+
 /// What an entry counts for. It follows from the space and the entry's header alone, so it is the same wherever and whenever it is
 /// asked, once the same control entries are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +66,8 @@ pub enum Reason {
     Revoked,
     /// Only the owner says such things.
     OwnerOnly,
+    /// Its author has said two things with one number, here or before it.
+    Forked,
 }
 
 /// Why an entry does not change the space.
@@ -170,6 +179,9 @@ impl Space {
         if grant.to != header.author {
             return Standing::Held(Reason::OtherBrain);
         }
+        if header.kind == EntryKind::Decision {
+            return Standing::Full;
+        }
         if grant.expires_at.is_some_and(|end| header.at.millis > end) {
             return Standing::Held(Reason::Expired);
         }
@@ -179,7 +191,7 @@ impl Space {
             return Standing::Held(Reason::Revoked);
         }
         match (header.kind, grant.role) {
-            (EntryKind::Decision, _) | (_, Role::Write | Role::Admin) => Standing::Full,
+            (_, Role::Write | Role::Admin) => Standing::Full,
             (EntryKind::Claim | EntryKind::Change, Role::Suggest) => Standing::Suggestion,
             (_, Role::Suggest | Role::Read | Role::Relay) => Standing::Held(Reason::Role),
         }

@@ -10,7 +10,7 @@ use cairn_domain::id::MemoryId;
 use cairn_domain::truth::Truth;
 use cairn_sync::chain::{Chain, ChainId, chain_of};
 use cairn_sync::control::{Accepted, Control, Role};
-use cairn_sync::entry::{Entry, EntryKind, Header};
+use cairn_sync::entry::{Entry, EntryKind, Header, Lane};
 use cairn_sync::key::{BrainKey, Epoch, Hash, SpaceId};
 use cairn_sync::replica::{Effect, Replica};
 use cairn_sync::space::Standing;
@@ -73,8 +73,9 @@ impl Brain {
 
     /// Signs the entries of one publication.
     fn publish(&mut self, space: Option<SpaceId>, grant: Hash, parts: &[(EntryKind, Vec<u8>)]) -> Vec<Entry> {
-        let id = space.map(|space| ChainId { space, author: self.name(), epoch: self.epoch });
-        let chain = id.and_then(|id| self.replica.chains(id.space).find(|chain| chain.id() == id));
+        let lane = parts[0].0.lane();
+        let id = space.map(|space| ChainId { space, author: self.name(), epoch: self.epoch, lane });
+        let chain = id.and_then(|id| self.replica.chain(id));
         let (mut number, mut previous) = chain.map_or((0, Hash::NONE), |chain| (chain.number(), chain.hash()));
         let last = parts.len() - 1;
         let mut entries = Vec::new();
@@ -231,7 +232,8 @@ impl World {
         let grants: Vec<(usize, Hash)> = self.grants.iter().map(|(who, grant)| (*who, *grant)).collect();
         let Some(&(who, grant)) = grants.choose(&mut self.random) else { return };
         let name = self.brains[who].name();
-        let chains = self.brains[0].replica.chains(self.space).filter(|chain| chain.id().author == name);
+        let chains = self.brains[0].replica.chains(self.space);
+        let chains = chains.filter(|chain| (chain.id().author, chain.id().lane) == (name, Lane::Content));
         let accepted =
             chains.map(|chain| Accepted { epoch: chain.id().epoch, number: chain.complete() }).collect();
         self.control(&Control::Revoked { grant, accepted });
