@@ -1,7 +1,7 @@
 //! The entries of one author, device and epoch in one space, each of which names the one before it.
 
 use crate::entry::{Entry, Header, Lane, MAX_PUBLICATION_ENTRIES};
-use crate::key::{BrainKey, Epoch, Hash, SpaceId};
+use crate::key::{BrainKey, Epoch, Hash, SpaceId, Tag};
 
 /// Which chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,6 +14,18 @@ pub struct ChainId {
     pub epoch: Epoch,
     /// About the space, or about what is in it.
     pub lane: Lane,
+}
+
+impl ChainId {
+    /// Its name among the chains of its space.
+    pub fn tag(&self) -> Tag {
+        let lane = match self.lane {
+            Lane::Control => 1,
+            Lane::Content => 2,
+        };
+        let name = [b"cairn chain 1\0", self.author.bytes().as_slice(), &self.epoch.0, &[lane]].concat();
+        Hash::of(&name).tag()
+    }
 }
 
 /// How far a chain is known.

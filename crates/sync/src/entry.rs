@@ -261,6 +261,12 @@ impl Entry {
         Ok(Self { header, hash: Hash::of(&bytes), signature, payload })
     }
 
+    /// Takes what this brain has kept, which was checked when it came.
+    pub fn kept(header: Header, signature: [u8; 64], payload: Option<Bytes>) -> Self {
+        let hash = Hash::of(&header.to_bytes());
+        Self { header, hash, signature, payload }
+    }
+
     /// What was signed.
     pub fn header(&self) -> &Header {
         &self.header

@@ -93,6 +93,11 @@ bytes32!(
 );
 
 impl Hash {
+    /// Its first 16 bytes, which tell apart what nobody has made to collide.
+    pub fn tag(&self) -> Tag {
+        Tag(*self.0.first_chunk().expect("a hash is longer"))
+    }
+
     /// What stands where there is nothing before.
     pub const NONE: Self = Self([0; 32]);
 
@@ -123,6 +128,10 @@ impl SpaceId {
         Some(Self(bytes))
     }
 }
+
+/// The first half of a hash, where the whole would be too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tag(pub [u8; 16]);
 
 /// A key that others can use: with a weak one, a signature would fit more than one message.
 fn sound(bytes: &[u8; 32]) -> Option<VerifyingKey> {

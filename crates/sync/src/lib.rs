@@ -6,8 +6,10 @@
 pub mod certificate;
 pub mod chain;
 pub mod control;
+pub mod engine;
 pub mod entry;
 pub mod key;
 pub mod replica;
 pub mod shared;
 pub mod space;
+pub mod wire;

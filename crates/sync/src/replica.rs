@@ -116,6 +116,11 @@ impl Replica {
         self.spaces.values().filter_map(|holding| holding.space.as_ref())
     }
 
+    /// The owner's last entry about a space that counts.
+    pub fn last_word(&self, id: SpaceId) -> Option<Hash> {
+        line(&self.spaces.get(&id)?.chains).map(|(_, last)| last)
+    }
+
     /// What the brain that a grant is for has said to it last.
     pub fn decision(&self, space: SpaceId, grant: Hash) -> Option<Decision> {
         let holding = self.spaces.get(&space)?;
@@ -151,7 +156,7 @@ impl Replica {
 impl Holding {
     /// Makes the space of all that its owner has said; says whether it is another one now.
     fn fold(&mut self) -> bool {
-        let space = line(&self.chains);
+        let space = line(&self.chains).map(|(space, _)| space);
         let changed = space != self.space;
         self.space = space;
         changed
@@ -228,8 +233,8 @@ impl Held {
 }
 
 /// The space that the owner's entries make: those of the epoch it was begun in, up to where a later epoch goes on, and so on. Where several
-/// go on from one chain, the one that was begun last by the owner's clock counts.
-fn line(chains: &BTreeMap<ChainId, Held>) -> Option<Space> {
+/// go on from one chain, the one that was begun last by the owner's clock counts. Gives the last entry that counts as well.
+fn line(chains: &BTreeMap<ChainId, Held>) -> Option<(Space, Hash)> {
     let begins = |held: &Held| held.counted().next().and_then(|first| Space::begin(first).ok());
     let (mut id, mut space) = chains.iter().find_map(|(id, held)| Some((*id, begins(held)?)))?;
     let owner = space.owner();
@@ -250,7 +255,8 @@ fn line(chains: &BTreeMap<ChainId, Held>) -> Option<Space> {
             // What says nothing that the space takes changes nothing, anywhere.
             let _ = space.take(entry);
         }
-        let Some((.., later)) = next else { return Some(space) };
+        let last = entries[until - 1].hash();
+        let Some((.., later)) = next else { return Some((space, last)) };
         passed.insert(later);
         id = later;
     }

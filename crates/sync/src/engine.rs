@@ -1,0 +1,440 @@
+//! The engine: what a brain does when something happens between it and others. Inputs go in, effects come out; who drives it keeps what is to be
+//! kept, carries frames, and says what time it is. The node and the simulation drive the same code.
+//!
+//! Effects are to be carried out in their order, each before the next: a receipt is sent after what it says is kept. Where something cannot be
+//! kept, the engine is to be made anew from what is.
+
+mod exchange;
+mod meeting;
+mod saying;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use ed25519_dalek::SigningKey;
+
+use crate::certificate::Certificate;
+use crate::chain::{ChainId, Fork, chain_of};
+use crate::control::Role;
+use crate::entry::{Entry, Lane};
+use crate::key::{BrainKey, DeviceKey, Epoch, Hash, SpaceId, Tag};
+use crate::replica::{self, Replica};
+use crate::space::Space;
+use crate::wire::{Head, Pull, Receipt, Refusal};
+
+use meeting::Dialling;
+
+pub use meeting::{Invitation, Peer, TakenUp};
+pub use saying::{CannotSay, Offer, Said};
+
+/// The most connections at once.
+pub const MAX_SESSIONS: usize = 256;
+/// The most pulls that are under way on one connection.
+pub const MAX_PULLS: usize = 2;
+/// The most pulls of the other side that wait to be answered.
+pub const MAX_SERVING: usize = 64;
+/// The most bytes that are sent without being asked for before a receipt comes.
+pub const PUSH_CREDIT: usize = 1024 * 1024;
+/// The most spaces that a peer can offer and nobody has decided on.
+pub const MAX_OFFERED: usize = 64;
+/// The most chains of which is noted how far the other side of a connection has them.
+pub const MAX_HEADS: usize = 16 * 1_024;
+/// How far ahead of the clock an entry may be, in milliseconds. Further ones wait.
+pub const MAX_AHEAD_MS: u64 = 10 * 60 * 1_000;
+/// How long who connects has to say who it is, in milliseconds.
+pub const HELLO_WITHIN_MS: u64 = 10_000;
+/// How often at most it is kept what somebody else has received, in milliseconds.
+pub const RECEIPT_EVERY_MS: u64 = 5_000;
+/// The first pause before a peer that cannot be reached is dialled again, in milliseconds; it doubles.
+pub const FIRST_PAUSE_MS: u64 = 1_000;
+/// How long a chain is left alone that was asked for in vain, in milliseconds.
+pub const STALLED_MS: u64 = 30_000;
+/// The longest pause.
+pub const LONGEST_PAUSE_MS: u64 = 5 * 60 * 1_000;
+
+/// Who this brain is, on this device.
+pub struct Identity {
+    /// The device's key.
+    pub device: SigningKey,
+    /// What makes it the brain's.
+    pub certificate: Certificate,
+    /// What the owner calls the brain.
+    pub name: String,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// A device is at the other end of a new connection: the transport has proven that it has the key.
+    Connected {
+        /// The device.
+        device: DeviceKey,
+    },
+    /// The connection is gone, or could not be made.
+    Disconnected {
+        /// The device.
+        device: DeviceKey,
+    },
+    /// A frame came.
+    Frame {
+        /// From whom.
+        device: DeviceKey,
+        /// What.
+        bytes: Bytes,
+    },
+    /// The entries that [`Effect::Load`] asked for, from the first on and without a gap; none where there are none.
+    Loaded {
+        /// What was asked for.
+        load: Load,
+        /// The entries.
+        entries: Vec<Entry>,
+    },
+    /// What this brain said ([`Engine::say`] and its like) is kept, durably.
+    Said(Vec<Entry>),
+    /// Some time has passed. At least once a second.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Send a frame.
+    Send {
+        /// To whom.
+        device: DeviceKey,
+        /// What.
+        frame: Bytes,
+    },
+    /// Close the connection.
+    Close {
+        /// With whom.
+        device: DeviceKey,
+    },
+    /// Connect.
+    Dial {
+        /// To whom.
+        device: DeviceKey,
+        /// Where: addresses as the transport spells them.
+        addresses: Vec<String>,
+    },
+    /// Keep entries of one chain, one after the other. They are whole publications.
+    Keep(Vec<Entry>),
+    /// Keep the certificate of an author before entries of theirs.
+    KeepCertificate {
+        /// For which space.
+        space: SpaceId,
+        /// The certificate.
+        certificate: Certificate,
+    },
+    /// Read entries of a chain that are kept, and give them ([`Input::Loaded`]).
+    Load(Load),
+    /// The space is another one now: what is kept of it counts for something else, perhaps.
+    Restand {
+        /// What it was; none where it has only begun.
+        before: Option<Box<Space>>,
+        /// Which.
+        space: SpaceId,
+    },
+    /// Keep the proof that an author has forked a chain: what comes with the fork or after it counts for nothing.
+    KeepFork(Fork),
+    /// Keep what somebody has received.
+    KeepReceipt {
+        /// Who.
+        by: BrainKey,
+        /// What.
+        receipt: Receipt,
+    },
+    /// Keep a peer.
+    KeepPeer {
+        /// Who.
+        brain: BrainKey,
+        /// What is known of them.
+        peer: Peer,
+        /// The invitation that was taken up, if it was one of this brain's own.
+        invitation: Option<Hash>,
+    },
+    /// Tell people.
+    Tell(News),
+}
+
+/// What people want to know.
+#[derive(Debug, Clone, PartialEq)]
+pub enum News {
+    /// A peer is there.
+    Online(BrainKey),
+    /// A peer is gone.
+    Offline(BrainKey),
+    /// A space is offered to this brain.
+    Offered {
+        /// Which.
+        space: SpaceId,
+        /// The grant.
+        grant: Hash,
+    },
+    /// Somebody would not go on.
+    Refused {
+        /// Who.
+        device: DeviceKey,
+        /// Why.
+        reason: Refusal,
+    },
+    /// Somebody knows more of what this device has said than the device itself: it was restored from an old backup and must begin another
+    /// epoch before it says anything.
+    EpochLost,
+    /// A peer has sent what is not sound.
+    Unsound {
+        /// Who.
+        device: DeviceKey,
+        /// What was wrong with it.
+        why: String,
+    },
+}
+
+/// Entries that are to be read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Load {
+    /// Of which chain.
+    pub chain: ChainId,
+    /// From this number on.
+    pub from: u64,
+    /// How many at most.
+    pub limit: usize,
+    why: Why,
+}
+
+/// What entries are read for.
+#[derive(Debug, Clone, PartialEq)]
+enum Why {
+    /// Somebody asked for them.
+    Pulled(DeviceKey),
+    /// Somebody lacks them.
+    Pushed(DeviceKey),
+    /// Others of the same numbers came from somebody.
+    Compared(DeviceKey, Vec<Entry>),
+    /// Somebody has an entry of this number with this hash.
+    Checked(DeviceKey, Head),
+}
+
+/// A brain among others.
+pub struct Engine {
+    own: Identity,
+    replica: Replica,
+    peers: BTreeMap<BrainKey, Peer>,
+    invitations: BTreeMap<Hash, Invitation>,
+    /// Invitations of others that this brain has taken up, by the device to be met.
+    taken_up: BTreeMap<DeviceKey, (BrainKey, TakenUp)>,
+    dialling: BTreeMap<DeviceKey, Dialling>,
+    sessions: BTreeMap<DeviceKey, Session>,
+    certificates: BTreeMap<(BrainKey, Epoch), Certificate>,
+    /// Which chain a tag names.
+    tags: BTreeMap<(SpaceId, Tag), ChainId>,
+    /// Entries of publications that have not come whole.
+    partial: BTreeMap<ChainId, Vec<Entry>>,
+    /// How far entries are kept.
+    heads: BTreeMap<ChainId, Head>,
+    /// What was received by whom, and what of that is not kept yet.
+    receipts: BTreeMap<(SpaceId, BrainKey), Received>,
+    /// Set when somebody knows more of this device's entries than it does.
+    epoch_lost: bool,
+}
+
+/// What somebody has received of a space.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Received {
+    /// Their last receipt of each chain.
+    pub chains: BTreeMap<Tag, Receipt>,
+    unkept: BTreeSet<Tag>,
+    kept_at: u64,
+}
+
+/// A connection.
+struct Session {
+    opened_at: u64,
+    /// Who is there, once they have said so and are known.
+    brain: Option<BrainKey>,
+    /// Who is there and is not known yet.
+    stranger: Option<(BrainKey, String)>,
+    /// How far the other side has the chains that it has spoken of.
+    heads: BTreeMap<(SpaceId, Tag), Head>,
+    /// How far the other side has chains, by what it said, and by what it was sent.
+    reached: BTreeMap<ChainId, u64>,
+    /// Chains that the other side has asked for, or sent: it is given what is new in them.
+    following: BTreeSet<ChainId>,
+    /// Chains of which the other side was shown a fork.
+    proven: BTreeSet<ChainId>,
+    wanted: VecDeque<Pull>,
+    pulling: BTreeSet<(SpaceId, Tag)>,
+    /// Chains that were asked for in vain, and when: they are left alone for a while.
+    stalled: BTreeMap<(SpaceId, Tag), u64>,
+    serving: usize,
+    /// Certificates that the other side was given.
+    given: BTreeSet<(BrainKey, Epoch)>,
+    /// Bytes that were sent without being asked for and of which no receipt came.
+    unacknowledged: usize,
+    /// How far back the search for the place of a fork has gone.
+    searching: BTreeMap<ChainId, u64>,
+}
+
+impl Engine {
+    /// An engine that knows nobody and no space.
+    pub fn new(own: Identity) -> Self {
+        let certificate = own.certificate.clone();
+        Self {
+            certificates: BTreeMap::from([((certificate.brain(), certificate.epoch()), certificate)]),
+            own,
+            replica: Replica::default(),
+            peers: BTreeMap::new(),
+            invitations: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            partial: BTreeMap::new(),
+            heads: BTreeMap::new(),
+            taken_up: BTreeMap::new(),
+            dialling: BTreeMap::new(),
+            receipts: BTreeMap::new(),
+            epoch_lost: false,
+        }
+    }
+
+    /// Which brain it is.
+    pub fn brain(&self) -> BrainKey {
+        self.own.certificate.brain()
+    }
+
+    /// What it knows of spaces.
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// Whom it knows.
+    pub fn peers(&self) -> &BTreeMap<BrainKey, Peer> {
+        &self.peers
+    }
+
+    /// Who is there.
+    pub fn online(&self) -> impl Iterator<Item = BrainKey> {
+        self.sessions.values().filter_map(|session| session.brain)
+    }
+
+    /// What others have received.
+    pub fn receipts(&self) -> &BTreeMap<(SpaceId, BrainKey), Received> {
+        &self.receipts
+    }
+
+    /// The certificate of an author's epoch.
+    pub fn certificate(&self, author: BrainKey, epoch: Epoch) -> Option<&Certificate> {
+        self.certificates.get(&(author, epoch))
+    }
+
+    /// Takes note of a certificate that is kept.
+    pub fn restore_certificate(&mut self, certificate: Certificate) {
+        self.certificates.insert((certificate.brain(), certificate.epoch()), certificate);
+    }
+
+    /// Takes note of a kept entry about a space itself. To be given in the order of each chain.
+    pub fn restore_control(&mut self, entry: Entry) {
+        self.note(&entry);
+        self.replica.receive(entry);
+    }
+
+    /// Takes note of how far a chain of shared memories is kept.
+    pub fn restore_content(&mut self, last: &Entry) {
+        self.note(last);
+        self.replica.restore(last);
+    }
+
+    /// Takes note of the proof of a fork that is kept.
+    pub fn restore_fork(&mut self, fork: &Fork) {
+        self.replica.compared(&fork.known, &fork.other);
+    }
+
+    /// Takes note of what somebody has received, as it is kept.
+    pub fn restore_receipt(&mut self, by: BrainKey, receipt: &Receipt) {
+        let received = self.receipts.entry((receipt.space, by)).or_default();
+        received.chains.extend(receipt.heads.iter().map(|head| (head.chain, receipt.clone())));
+    }
+
+    /// Does what follows from an input, at a moment in milliseconds since 1970.
+    pub fn handle(&mut self, input: Input, now: u64) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match input {
+            Input::Connected { device } => self.connected(device, now, &mut effects),
+            Input::Disconnected { device } => self.disconnected(device, now, &mut effects),
+            Input::Frame { device, bytes } => self.frame(device, bytes, now, &mut effects),
+            Input::Loaded { load, entries } => self.loaded(load, entries, now, &mut effects),
+            Input::Said(entries) => self.said(entries, now, &mut effects),
+            Input::Tick => self.tick(now, &mut effects),
+        }
+        effects
+    }
+
+    /// Takes note that a chain is kept up to an entry.
+    fn note(&mut self, last: &Entry) {
+        let chain = chain_of(last);
+        self.tags.insert((chain.space, chain.tag()), chain);
+        let head = Head { chain: chain.tag(), number: last.header().number, hash: last.hash().tag() };
+        self.heads.insert(chain, head);
+    }
+
+    /// Whether a brain may be given entries of a chain.
+    fn may_read(&self, brain: BrainKey, chain: ChainId, now: u64) -> bool {
+        let Some(space) = self.replica.space(chain.space) else { return false };
+        if space.owner() == brain {
+            return true;
+        }
+        let mut grants = space.grants().values().filter(|grant| grant.to == brain);
+        match chain.lane {
+            // Who was let in once hears how it ends.
+            Lane::Control => grants.next().is_some(),
+            Lane::Content => {
+                let reads = |grant: Hash| space.grants().get(&grant).is_some_and(|grant| grant.role >= Role::Read);
+                self.replica.grant_of(chain.space, brain, now).is_some_and(reads)
+            }
+        }
+    }
+
+    /// What this device says from here on is said in an epoch of its own: it was restored, or it is another device.
+    pub fn renew(&mut self, certificate: Certificate) {
+        self.restore_certificate(certificate.clone());
+        self.own.certificate = certificate;
+        self.epoch_lost = false;
+    }
+
+    /// Does to the replica what an entry asks for; whatever is to be kept is collected by publication.
+    fn absorb(&mut self, entries: Vec<Entry>, effects: &mut Vec<Effect>) {
+        for entry in entries {
+            let chain = chain_of(&entry);
+            let before = self.replica.space(chain.space).cloned();
+            let mut restand = false;
+            for effect in self.replica.receive(entry) {
+                match effect {
+                    replica::Effect::Keep(entry) => self.partial.entry(chain).or_default().push(entry),
+                    replica::Effect::SpaceChanged(_) => restand = true,
+                    // Entries are given one after the other, and those that are known are compared before.
+                    replica::Effect::Ask { .. } | replica::Effect::Compare(_) | replica::Effect::Forked(_) => {}
+                }
+            }
+            let whole = self.replica.chain(chain).is_some_and(|chain| chain.complete() == chain.number());
+            if whole
+                && let Some(entries) = self.partial.remove(&chain)
+                && let Some(last) = entries.last()
+            {
+                self.note(last);
+                keep(entries, effects);
+            }
+            if restand {
+                effects.push(Effect::Restand { before: before.map(Box::new), space: chain.space });
+            }
+        }
+    }
+}
+
+/// Adds entries to those that are to be kept already, where nothing comes between.
+fn keep(entries: Vec<Entry>, effects: &mut Vec<Effect>) {
+    match effects.last_mut() {
+        Some(Effect::Keep(before)) if before.last().map(chain_of) == entries.first().map(chain_of) => {
+            before.extend(entries);
+        }
+        _ => effects.push(Effect::Keep(entries)),
+    }
+}

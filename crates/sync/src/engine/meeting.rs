@@ -1,0 +1,321 @@
+//! Who is at the other end, and how two brains come to know each other.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+
+use super::{
+    Effect, Engine, FIRST_PAUSE_MS, HELLO_WITHIN_MS, LONGEST_PAUSE_MS, MAX_SESSIONS, News, RECEIPT_EVERY_MS,
+    Session,
+};
+use crate::key::{BrainKey, DeviceKey, Hash};
+use crate::wire::{Frame, Hello, InvalidFrame, NEWEST_VERSION, OLDEST_VERSION, Refusal};
+
+/// Another brain.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Peer {
+    /// What its owner calls it.
+    pub name: String,
+    /// The devices that write for it, and where each was last found.
+    pub devices: BTreeMap<DeviceKey, Vec<String>>,
+    /// Whether this brain will have nothing to do with it.
+    pub blocked: bool,
+}
+
+/// An invitation of this brain's, by the hash of its secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Invitation {
+    /// Until when it can be taken up, in milliseconds since 1970.
+    pub expires_at: u64,
+}
+
+/// When a device is dialled next.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Dialling {
+    failures: u32,
+    next_at: u64,
+    under_way: bool,
+}
+
+impl Session {
+    fn new(opened_at: u64) -> Self {
+        Self {
+            opened_at,
+            brain: None,
+            stranger: None,
+            heads: BTreeMap::new(),
+            reached: BTreeMap::new(),
+            following: BTreeSet::new(),
+            proven: BTreeSet::new(),
+            wanted: VecDeque::new(),
+            pulling: BTreeSet::new(),
+            stalled: BTreeMap::new(),
+            serving: 0,
+            given: BTreeSet::new(),
+            unacknowledged: 0,
+            searching: BTreeMap::new(),
+        }
+    }
+}
+
+impl Engine {
+    /// Takes note of a peer that is kept, or of what changed about it.
+    pub fn restore_peer(&mut self, brain: BrainKey, peer: Peer) {
+        self.peers.insert(brain, peer);
+    }
+
+    /// Takes note of an invitation of this brain's that is kept.
+    pub fn restore_invitation(&mut self, secret: Hash, invitation: Invitation) {
+        self.invitations.insert(secret, invitation);
+    }
+
+    /// Forgets an invitation: it was used, or called back.
+    pub fn forget_invitation(&mut self, secret: Hash) {
+        self.invitations.remove(&secret);
+    }
+
+    /// Whether anybody may connect who is not known: an invitation is open.
+    pub fn is_open(&self, now: u64) -> bool {
+        self.invitations.values().any(|invitation| now <= invitation.expires_at)
+    }
+
+    /// Takes up another brain's invitation: its device is dialled until it is met, or the invitation has expired.
+    pub fn take_up(&mut self, brain: BrainKey, device: DeviceKey, taken: TakenUp) {
+        self.taken_up.insert(device, (brain, taken));
+    }
+
+    /// Has nothing to do with a brain any more, or has again.
+    pub fn block(&mut self, brain: BrainKey, blocked: bool) -> Vec<Effect> {
+        if let Some(peer) = self.peers.get_mut(&brain) {
+            peer.blocked = blocked;
+        }
+        let cut = self.sessions.iter().filter(|(_, session)| blocked && session.brain == Some(brain));
+        cut.map(|(device, _)| Effect::Close { device: *device }).collect()
+    }
+
+    pub(super) fn connected(&mut self, device: DeviceKey, now: u64, effects: &mut Vec<Effect>) {
+        if self.sessions.len() >= MAX_SESSIONS || self.sessions.contains_key(&device) {
+            effects.push(Effect::Close { device });
+            return;
+        }
+        self.sessions.insert(device, Session::new(now));
+        self.dialling.remove(&device);
+        let hello = Hello {
+            oldest: OLDEST_VERSION,
+            newest: NEWEST_VERSION,
+            certificate: self.own.certificate.clone(),
+            name: self.own.name.clone(),
+        };
+        effects.push(Effect::Send { device, frame: Frame::Hello(hello).to_bytes() });
+    }
+
+    pub(super) fn disconnected(&mut self, device: DeviceKey, now: u64, effects: &mut Vec<Effect>) {
+        let session = self.sessions.remove(&device);
+        let dialling = self.dialling.entry(device).or_default();
+        dialling.under_way = false;
+        dialling.next_at = now + pause(dialling.failures, device);
+        dialling.failures = dialling.failures.saturating_add(1);
+        if let Some(brain) = session.and_then(|session| session.brain) {
+            effects.push(Effect::Tell(News::Offline(brain)));
+        }
+    }
+
+    pub(super) fn frame(&mut self, device: DeviceKey, bytes: Bytes, now: u64, effects: &mut Vec<Effect>) {
+        if !self.sessions.contains_key(&device) {
+            return;
+        }
+        let taken = match Frame::parse(bytes) {
+            Ok(Some(frame)) => self.take(device, frame, now, effects),
+            Ok(None) => Ok(()),
+            Err(invalid) => Err(invalid),
+        };
+        if let Err(invalid) = taken {
+            effects.push(Effect::Tell(News::Unsound { device, why: invalid.to_string() }));
+            self.refuse(device, Refusal::Invalid, effects);
+        }
+    }
+
+    fn take(
+        &mut self,
+        device: DeviceKey,
+        frame: Frame,
+        now: u64,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), InvalidFrame> {
+        let known = self.sessions.get(&device).and_then(|session| session.brain);
+        match (frame, known) {
+            (Frame::Hello(hello), None) => self.hello(device, hello, now, effects),
+            (Frame::Hello(_), Some(_)) => Err(InvalidFrame::Unsound("second greeting")),
+            (Frame::Pair { secret }, None) => {
+                self.pair(device, &secret, now, effects);
+                Ok(())
+            }
+            (Frame::Paired, None) => {
+                self.paired(device, now, effects);
+                Ok(())
+            }
+            (Frame::Refused(reason), _) => {
+                effects.push(Effect::Tell(News::Refused { device, reason }));
+                effects.push(Effect::Close { device });
+                Ok(())
+            }
+            // Both sides may have said so at once.
+            (Frame::Pair { .. } | Frame::Paired, Some(_)) => Ok(()),
+            (frame, Some(brain)) => self.exchange(device, brain, frame, now, effects),
+            (Frame::Heads(_) | Frame::Pull(_) | Frame::Batch(_) | Frame::Receipt(_) | Frame::Proof(..), None) => {
+                Err(InvalidFrame::Unsound("order"))
+            }
+        }
+    }
+
+    fn hello(
+        &mut self,
+        device: DeviceKey,
+        hello: Hello,
+        now: u64,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), InvalidFrame> {
+        let (brain, certificate) = (hello.certificate.brain(), hello.certificate);
+        if certificate.device() != device || brain == self.brain() {
+            return Err(InvalidFrame::Unsound("certificate"));
+        }
+        if hello.newest < OLDEST_VERSION || hello.oldest > NEWEST_VERSION {
+            self.refuse(device, Refusal::Version, effects);
+            return Ok(());
+        }
+        match self.peers.get(&brain).cloned() {
+            Some(peer) if peer.blocked => self.refuse(device, Refusal::UnknownPeer, effects),
+            Some(mut peer) => {
+                let is_new = !peer.devices.contains_key(&device) || peer.name != hello.name;
+                self.restore_certificate(certificate);
+                if is_new {
+                    peer.devices.entry(device).or_default();
+                    peer.name = hello.name;
+                    self.peers.insert(brain, peer.clone());
+                    effects.push(Effect::KeepPeer { brain, peer, invitation: None });
+                }
+                self.meet(device, brain, now, effects);
+            }
+            None => self.stranger(device, brain, hello.name, now, effects),
+        }
+        Ok(())
+    }
+
+    /// Somebody who is not known: who was invited, or who has invited.
+    fn stranger(&mut self, device: DeviceKey, brain: BrainKey, name: String, now: u64, effects: &mut Vec<Effect>) {
+        let inviter = self.taken_up.get(&device).filter(|(inviter, _)| *inviter == brain);
+        if let Some((_, taken)) = inviter {
+            let frame = Frame::Pair { secret: taken.secret.clone() }.to_bytes();
+            effects.push(Effect::Send { device, frame });
+        } else if !self.is_open(now) {
+            self.refuse(device, Refusal::UnknownPeer, effects);
+            return;
+        }
+        if let Some(session) = self.sessions.get_mut(&device) {
+            session.stranger = Some((brain, name));
+        }
+    }
+
+    /// Somebody shows the secret of an invitation.
+    fn pair(&mut self, device: DeviceKey, secret: &[u8], now: u64, effects: &mut Vec<Effect>) {
+        let hash = Hash::of(secret);
+        let open = self.invitations.get(&hash).is_some_and(|invitation| now <= invitation.expires_at);
+        let stranger = self.sessions.get(&device).and_then(|session| session.stranger.clone());
+        let (true, Some((brain, name))) = (open, stranger) else {
+            self.refuse(device, Refusal::Invitation, effects);
+            return;
+        };
+        self.invitations.remove(&hash);
+        let peer = Peer { name, devices: BTreeMap::from([(device, Vec::new())]), blocked: false };
+        effects.push(Effect::KeepPeer { brain, peer: peer.clone(), invitation: Some(hash) });
+        self.peers.insert(brain, peer);
+        effects.push(Effect::Send { device, frame: Frame::Paired.to_bytes() });
+        self.meet(device, brain, now, effects);
+    }
+
+    /// The invitation that was taken up has been honoured.
+    fn paired(&mut self, device: DeviceKey, now: u64, effects: &mut Vec<Effect>) {
+        let stranger = self.sessions.get(&device).and_then(|session| session.stranger.clone());
+        let Some((brain, name)) = stranger else { return };
+        let Some((inviter, taken)) = self.taken_up.remove(&device) else { return };
+        if inviter == brain {
+            let devices = BTreeMap::from([(device, taken.addresses)]);
+            let peer = Peer { name, devices, blocked: false };
+            effects.push(Effect::KeepPeer { brain, peer: peer.clone(), invitation: None });
+            self.peers.insert(brain, peer);
+            self.meet(device, brain, now, effects);
+        }
+    }
+
+    fn meet(&mut self, device: DeviceKey, brain: BrainKey, now: u64, effects: &mut Vec<Effect>) {
+        let Some(session) = self.sessions.get_mut(&device) else { return };
+        (session.brain, session.stranger) = (Some(brain), None);
+        effects.push(Effect::Tell(News::Online(brain)));
+        self.greet(device, now, effects);
+    }
+
+    pub(super) fn refuse(&mut self, device: DeviceKey, reason: Refusal, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Send { device, frame: Frame::Refused(reason).to_bytes() });
+        effects.push(Effect::Close { device });
+    }
+
+    pub(super) fn tick(&mut self, now: u64, effects: &mut Vec<Effect>) {
+        let silent = self.sessions.iter().filter(|(_, session)| {
+            session.brain.is_none() && now > session.opened_at.saturating_add(HELLO_WITHIN_MS)
+        });
+        effects.extend(silent.map(|(device, _)| Effect::Close { device: *device }));
+        self.invitations.retain(|_, invitation| now <= invitation.expires_at);
+        self.taken_up.retain(|_, (_, taken)| now <= taken.expires_at);
+        self.dial(now, effects);
+        for device in self.sessions.keys().copied().collect::<Vec<_>>() {
+            self.want(device, now);
+            self.pump(device, effects);
+        }
+        for ((_, by), received) in &mut self.receipts {
+            if !received.unkept.is_empty() && now >= received.kept_at + RECEIPT_EVERY_MS {
+                received.kept_at = now;
+                for chain in std::mem::take(&mut received.unkept) {
+                    let receipt = received.chains[&chain].clone();
+                    effects.push(Effect::KeepReceipt { by: *by, receipt });
+                }
+            }
+        }
+    }
+
+    /// Dials whom it knows and does not hear from, each in its turn.
+    fn dial(&mut self, now: u64, effects: &mut Vec<Effect>) {
+        let peers = self.peers.values().filter(|peer| !peer.blocked).flat_map(|peer| &peer.devices);
+        let taken = self.taken_up.iter().map(|(device, (_, taken))| (device, &taken.addresses));
+        let reachable = peers
+            .chain(taken)
+            .filter(|(device, addresses)| !addresses.is_empty() && !self.sessions.contains_key(device));
+        let due: Vec<_> = reachable
+            .filter(|(device, _)| {
+                self.dialling.get(device).is_none_or(|dialling| !dialling.under_way && dialling.next_at <= now)
+            })
+            .map(|(device, addresses)| (*device, addresses.clone()))
+            .collect();
+        for (device, addresses) in due {
+            self.dialling.entry(device).or_default().under_way = true;
+            effects.push(Effect::Dial { device, addresses });
+        }
+    }
+}
+
+/// What an invitation that was taken up says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenUp {
+    /// What proves that this brain was invited.
+    pub secret: Bytes,
+    /// Where the inviting device can be found.
+    pub addresses: Vec<String>,
+    /// Until when, in milliseconds since 1970.
+    pub expires_at: u64,
+}
+
+/// How long to wait after so many failures; another time for each device, so that not all come at once.
+fn pause(failures: u32, device: DeviceKey) -> u64 {
+    let pause = FIRST_PAUSE_MS.saturating_mul(1 << failures.min(20)).min(LONGEST_PAUSE_MS);
+    let jitter = u64::from(device.bytes()[0]) * pause / 1_024;
+    pause + jitter
+}

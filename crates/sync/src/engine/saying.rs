@@ -1,0 +1,229 @@
+//! What this brain says in spaces: entries that it signs. Whoever drives the engine keeps them, durably and each where the chain has room for it,
+//! and gives them back ([`Input::Said`](super::Input::Said)); until then nothing else is to be said in that chain.
+
+use bytes::Bytes;
+use cairn_domain::clock::Hlc;
+use cairn_domain::id::MemoryId;
+use cairn_domain::truth::Truth;
+use uuid::Uuid;
+
+use super::Engine;
+use crate::chain::ChainId;
+use crate::control::{Accepted, Control, Decision, Role};
+use crate::entry::{Entry, EntryKind, Header, InvalidEntry, Lane, MAX_PUBLICATION_ENTRIES};
+use crate::key::{BrainKey, Hash, SpaceId};
+use crate::shared::{InvalidShared, SharedEvent};
+
+/// Something said about a memory, by one of this brain's own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Said {
+    /// The memory.
+    pub memory: MemoryId,
+    /// When, by this brain's clock.
+    pub at: Hlc,
+    /// How true it is.
+    pub truth: Truth,
+    /// What: all events it refers to have their shared names.
+    pub event: SharedEvent,
+}
+
+/// What a brain is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offer {
+    /// Whom.
+    pub to: BrainKey,
+    /// What it may do.
+    pub role: Role,
+    /// Until when, in milliseconds since 1970; `None` for no end.
+    pub expires_at: Option<u64>,
+    /// Whether it may pass on what it reads.
+    pub reshare: bool,
+}
+
+/// Why something cannot be said.
+#[derive(Debug, thiserror::Error)]
+pub enum CannotSay {
+    /// There is no such space here.
+    #[error("there is no such space here")]
+    NoSpace,
+    /// Only the owner of the space says such things.
+    #[error("only the owner of the space can do that")]
+    OwnerOnly,
+    /// There is no such grant.
+    #[error("there is no such grant")]
+    NoGrant,
+    /// The role that this brain has does not let it.
+    #[error("the role that this brain has in the space does not let it")]
+    Role,
+    /// The name is empty or too long.
+    #[error(transparent)]
+    Control(#[from] crate::control::InvalidControl),
+    /// What is said does not fit into an entry.
+    #[error(transparent)]
+    TooLarge(#[from] InvalidEntry),
+    /// It cannot be shared.
+    #[error("it cannot be shared")]
+    Shared(#[from] InvalidShared),
+    /// It is more than fits into one publication.
+    #[error("a publication holds at most {MAX_PUBLICATION_ENTRIES} entries")]
+    TooMany,
+    /// Others know more of what this device has said than it does.
+    #[error("this device was restored; it has to begin another epoch first")]
+    EpochLost,
+    /// This device has said two things at once.
+    #[error("others can prove that this device has said two things at once; it has to begin another epoch first")]
+    Forked,
+}
+
+impl Engine {
+    /// Begins a space.
+    ///
+    /// # Errors
+    /// See [`CannotSay`].
+    pub fn create_space(&self, name: &str, at: Hlc) -> Result<Vec<Entry>, CannotSay> {
+        let control = Control::SpaceCreated { name: name.trim().to_owned() };
+        self.sign(None, Hash::NONE, vec![control_part(&control, at)?])
+    }
+
+    /// Says something about a space that this brain owns.
+    ///
+    /// # Errors
+    /// See [`CannotSay`].
+    pub fn control(&self, space: SpaceId, control: &Control, at: Hlc) -> Result<Vec<Entry>, CannotSay> {
+        let rules = self.replica.space(space).ok_or(CannotSay::NoSpace)?;
+        if rules.owner() != self.brain() {
+            return Err(CannotSay::OwnerOnly);
+        }
+        self.sign(Some(space), Hash::NONE, vec![control_part(control, at)?])
+    }
+
+    /// Offers a brain a part in a space.
+    ///
+    /// # Errors
+    /// See [`CannotSay`].
+    pub fn offer(&self, space: SpaceId, offer: Offer, at: Hlc) -> Result<Vec<Entry>, CannotSay> {
+        let Offer { to, role, expires_at, reshare } = offer;
+        self.control(space, &Control::Offered { to, role, expires_at, reshare }, at)
+    }
+
+    /// Goes on with a space that this brain owns in the epoch that it has begun ([`Engine::renew`]): what it said last about the space in the
+    /// epoch before, as far as it is known here, is the last that counts.
+    ///
+    /// # Errors
+    /// See [`CannotSay`].
+    pub fn resume(&self, space: SpaceId, at: Hlc) -> Result<Vec<Entry>, CannotSay> {
+        let after = self.replica.last_word(space).ok_or(CannotSay::NoSpace)?;
+        self.control(space, &Control::Resumed { after }, at)
+    }
+
+    /// Ends a grant: what its brain had said by now, as far as it came here, goes on to count.
+    ///
+    /// # Errors
+    /// See [`CannotSay`].
+    pub fn revoke(&self, space: SpaceId, grant: Hash, at: Hlc) -> Result<Vec<Entry>, CannotSay> {
+        let rules = self.replica.space(space).ok_or(CannotSay::NoSpace)?;
+        let to = rules.grants().get(&grant).ok_or(CannotSay::NoGrant)?.to;
+        let chains = self.replica.chains(space);
+        let theirs = chains.filter(|chain| (chain.id().author, chain.id().lane) == (to, Lane::Content));
+        let accepted =
+            theirs.map(|chain| Accepted { epoch: chain.id().epoch, number: chain.complete() }).collect();
+        self.control(space, &Control::Revoked { grant, accepted }, at)
+    }
+
+    /// Says to an offer whether this brain takes it.
+    ///
+    /// # Errors
+    /// See [`CannotSay`].
+    pub fn decide(
+        &self,
+        space: SpaceId,
+        grant: Hash,
+        decision: Decision,
+        at: Hlc,
+    ) -> Result<Vec<Entry>, CannotSay> {
+        let rules = self.replica.space(space).ok_or(CannotSay::NoSpace)?;
+        rules.grants().get(&grant).filter(|given| given.to == self.brain()).ok_or(CannotSay::NoGrant)?;
+        let payload = serde_json::to_vec(&decision).expect("a plain word").into();
+        let about = MemoryId::new(Uuid::nil());
+        let part = Part { kind: EntryKind::Decision, memory: about, at, truth: Truth::User, payload };
+        self.sign(Some(space), grant, vec![part])
+    }
+
+    /// Shares what this brain's own have said, as one publication.
+    ///
+    /// # Errors
+    /// See [`CannotSay`].
+    pub fn publish(&self, space: SpaceId, said: &[Said], now: u64) -> Result<Vec<Entry>, CannotSay> {
+        let rules = self.replica.space(space).ok_or(CannotSay::NoSpace)?;
+        let own = self.brain();
+        let grant = match rules.owner() == own {
+            true => Hash::NONE,
+            false => self.replica.grant_of(space, own, now).ok_or(CannotSay::Role)?,
+        };
+        if rules.grants().get(&grant).is_some_and(|grant| grant.role < Role::Suggest) {
+            return Err(CannotSay::Role);
+        }
+        let part = |said: &Said| {
+            let Said { memory, at, truth, event } = said;
+            Ok(Part { kind: event.kind(), memory: *memory, at: *at, truth: *truth, payload: event.to_bytes()? })
+        };
+        self.sign(Some(space), grant, said.iter().map(part).collect::<Result<_, CannotSay>>()?)
+    }
+
+    /// Signs the entries of one publication: they go on from what this brain has kept.
+    fn sign(&self, space: Option<SpaceId>, grant: Hash, parts: Vec<Part>) -> Result<Vec<Entry>, CannotSay> {
+        let Some(lane) = parts.first().map(|part| part.kind.lane()) else { return Ok(Vec::new()) };
+        if self.epoch_lost {
+            return Err(CannotSay::EpochLost);
+        }
+        let count = u16::try_from(parts.len()).ok().filter(|count| *count <= MAX_PUBLICATION_ENTRIES);
+        let count = count.ok_or(CannotSay::TooMany)?;
+        let (author, epoch) = (self.brain(), self.own.certificate.epoch());
+        let chain = space.and_then(|space| self.replica.chain(ChainId { space, author, epoch, lane }));
+        if chain.is_some_and(|chain| chain.fork().is_some()) {
+            return Err(CannotSay::Forked);
+        }
+        let (mut number, mut previous) = chain.map_or((0, Hash::NONE), |chain| (chain.number(), chain.hash()));
+        let mut entries = Vec::with_capacity(parts.len());
+        for (preceding, part) in (0..count).zip(parts) {
+            number += 1;
+            let header = Header {
+                space,
+                author,
+                epoch,
+                number,
+                previous,
+                grant,
+                at: part.at,
+                truth: part.truth,
+                kind: part.kind,
+                memory: part.memory,
+                preceding,
+                following: count - preceding - 1,
+                payload_bytes: 0,
+                payload: Hash::NONE,
+            };
+            let entry = Entry::sign(header, part.payload, &self.own.device)?;
+            previous = entry.hash();
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+}
+
+/// One entry to be signed.
+struct Part {
+    kind: EntryKind,
+    memory: MemoryId,
+    at: Hlc,
+    truth: Truth,
+    payload: Bytes,
+}
+
+fn control_part(control: &Control, at: Hlc) -> Result<Part, CannotSay> {
+    let payload = control.to_bytes();
+    // What others would refuse is not said.
+    Control::parse(&payload)?;
+    let memory = MemoryId::new(Uuid::nil());
+    Ok(Part { kind: EntryKind::Control, memory, at, truth: Truth::User, payload: payload.into() })
+}

@@ -1,0 +1,594 @@
+//! Between what brains say to each other and what it means. Limits are looked at before anything is read, and nothing that comes out has not been
+//! checked alone.
+
+use bytes::Bytes;
+use cairn_domain::clock::Hlc;
+use cairn_domain::id::MemoryId;
+use cairn_domain::truth::Truth;
+use cairn_proto::sync as proto;
+use ed25519_dalek::{Signer, SigningKey};
+use prost::Message;
+use uuid::Uuid;
+
+use crate::certificate::Certificate;
+use crate::chain::{ChainId, Fork};
+use crate::entry::{Entry, EntryKind, Header, InvalidEntry};
+use crate::key::{DeviceKey, Hash, SpaceId, Tag};
+
+/// The versions of the protocol that this program speaks.
+pub const OLDEST_VERSION: u32 = 1;
+/// The newest of them.
+pub const NEWEST_VERSION: u32 = 1;
+/// The most bytes of a frame.
+pub const MAX_FRAME_BYTES: usize = 384 * 1024;
+/// The most entries of one batch: their signatures take some 50 ms to check.
+pub const MAX_BATCH_ENTRIES: usize = 1_000;
+/// A batch is full when its entries have this many bytes: what at most is sent twice after a cut.
+pub const BATCH_BYTES: usize = 256 * 1024;
+/// The most spaces that a frame speaks of.
+pub const MAX_SPACES: usize = 1_024;
+/// The most chains of a space that a frame speaks of.
+pub const MAX_CHAINS: usize = 1_024;
+/// The most bytes of a brain's name.
+pub const MAX_NAME_BYTES: usize = 200;
+/// What a head has on the wire.
+const HEAD_BYTES: usize = 40;
+/// About what an entry has on the wire besides its payload.
+const ENTRY_BYTES: usize = 120;
+/// What a receipt's signed bytes begin with.
+const RECEIPT_DOMAIN: &[u8] = b"cairn receipt 1\0";
+
+/// Why a frame is refused. Its sender has no sound program, or means harm.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidFrame {
+    /// It is too large, or holds too much.
+    #[error("it holds more than the {limit} {what} allowed")]
+    TooMuch {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much there may be.
+        limit: usize,
+    },
+    /// It cannot be read.
+    #[error("it cannot be read")]
+    Malformed,
+    /// It says what nobody can say.
+    #[error("its {0} is not sound")]
+    Unsound(&'static str),
+    /// An entry in it is not what it should be.
+    #[error("entry {number} is not sound")]
+    Entry {
+        /// Its number.
+        number: u64,
+        /// What is wrong.
+        source: InvalidEntry,
+    },
+}
+
+/// A frame, read.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Frame {
+    /// Who is there.
+    Hello(Hello),
+    /// Asks to be known, with the secret of an invitation.
+    Pair {
+        /// The secret.
+        secret: Bytes,
+    },
+    /// The invitation was taken up.
+    Paired,
+    /// How far the sender has the chains of some spaces.
+    Heads(Vec<SpaceHeads>),
+    /// Asks for entries.
+    Pull(Pull),
+    /// Entries, not read yet: which chain they are of tells whether they are wanted.
+    Batch(Batch),
+    /// What the sender has kept.
+    Receipt(Receipt),
+    /// A fork of a chain, with the certificate of the device that made it.
+    Proof(Fork, Certificate),
+    /// The sender will not go on.
+    Refused(Refusal),
+}
+
+/// The first frame of both sides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// The oldest version that the sender speaks.
+    pub oldest: u32,
+    /// The newest one.
+    pub newest: u32,
+    /// What makes the device the brain's.
+    pub certificate: Certificate,
+    /// What its owner calls the brain.
+    pub name: String,
+}
+
+/// How far somebody has the chains of a space.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpaceHeads {
+    /// The space.
+    pub space: SpaceId,
+    /// The chains.
+    pub heads: Vec<Head>,
+    /// Those of which a fork can be proven.
+    pub forked: Vec<Tag>,
+}
+
+/// How far somebody has a chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Which chain.
+    pub chain: Tag,
+    /// The number of the last entry.
+    pub number: u64,
+    /// The first half of that entry's hash.
+    pub hash: Tag,
+}
+
+/// Asks for entries of a chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pull {
+    /// The space.
+    pub space: SpaceId,
+    /// The chain.
+    pub chain: Tag,
+    /// The first number wanted.
+    pub from: u64,
+}
+
+/// Entries as they came.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// The space.
+    pub space: SpaceId,
+    /// The chain.
+    pub chain: Tag,
+    /// The author's certificate, if it came along.
+    pub certificate: Option<Certificate>,
+    /// The number of the first entry.
+    pub first: u64,
+    /// The hash of the header before it.
+    pub previous: Hash,
+    /// Whether there is more.
+    pub more: bool,
+    /// Whether it was asked for.
+    pub asked: bool,
+    entries: Vec<Bytes>,
+}
+
+/// What somebody has kept of a space.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// The space.
+    pub space: SpaceId,
+    /// How far.
+    pub heads: Vec<Head>,
+    /// When, by the receiver's clock, in milliseconds since 1970.
+    pub at: u64,
+    /// The receiving device's signature over all of that.
+    pub signature: [u8; 64],
+}
+
+/// Why somebody will not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no version that both speak.
+    Version,
+    /// The sender does not know the receiver.
+    UnknownPeer,
+    /// There is no such invitation, or it was used, or has expired.
+    Invitation,
+    /// The receiver asked for too much.
+    Limit,
+    /// The receiver sent what is not sound.
+    Invalid,
+    /// Something that this program does not know.
+    Other,
+}
+
+impl Receipt {
+    /// Signs one.
+    pub fn sign(space: SpaceId, heads: Vec<Head>, at: u64, device: &SigningKey) -> Self {
+        let signature = device.sign(&signed(space, &heads, at)).to_bytes();
+        Self { space, heads, at, signature }
+    }
+
+    /// Whether a device has signed it.
+    pub fn is_of(&self, device: DeviceKey) -> bool {
+        device.has_signed(&signed(self.space, &self.heads, self.at), &self.signature)
+    }
+
+    /// As it is kept.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        receipt(self).encode_to_vec()
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) wrote.
+    ///
+    /// # Errors
+    /// See [`InvalidFrame`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidFrame> {
+        read_receipt(proto::Receipt::decode(bytes).map_err(|_| InvalidFrame::Malformed)?)
+    }
+}
+
+fn signed(space: SpaceId, heads: &[Head], at: u64) -> Vec<u8> {
+    [RECEIPT_DOMAIN, space.bytes(), &at.to_be_bytes(), &packed(heads)].concat()
+}
+
+impl Batch {
+    /// Entries of a chain, one after the other, as far as they fit into one batch. Gives how many did.
+    pub fn of(chain: ChainId, entries: &[Entry], certificate: Option<Certificate>, asked: bool) -> (Self, usize) {
+        let first = entries.first().map(Entry::header);
+        let mut packed = Vec::with_capacity(entries.len().min(MAX_BATCH_ENTRIES));
+        let (mut bytes, mut before) = (0, None);
+        for entry in entries.iter().take(MAX_BATCH_ENTRIES) {
+            bytes += ENTRY_BYTES + entry.payload().map_or(0, Bytes::len);
+            if bytes > BATCH_BYTES && !packed.is_empty() {
+                break;
+            }
+            packed.push(pack(entry, before).encode_to_vec().into());
+            before = Some(entry.header());
+        }
+        let count = packed.len();
+        let batch = Self {
+            space: chain.space,
+            chain: chain.tag(),
+            certificate,
+            first: first.map_or(0, |header| header.number),
+            previous: first.map_or(Hash::NONE, |header| header.previous),
+            more: count < entries.len(),
+            asked,
+            entries: packed,
+        };
+        (batch, count)
+    }
+
+    /// The answer to who asks for what there is not, or what they may not read.
+    pub fn nothing(pull: Pull) -> Self {
+        Self {
+            space: pull.space,
+            chain: pull.chain,
+            certificate: None,
+            first: 0,
+            previous: Hash::NONE,
+            more: false,
+            asked: true,
+            entries: Vec::new(),
+        }
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Reads and checks its entries.
+    ///
+    /// # Errors
+    /// See [`InvalidFrame`]. None of them is to be taken then.
+    pub fn open(&self, certificate: &Certificate) -> Result<Vec<Entry>, InvalidFrame> {
+        let mut entries: Vec<Entry> = Vec::with_capacity(self.entries.len());
+        for (number, packed) in (self.first..).zip(&self.entries) {
+            let wire = proto::Entry::decode(packed.clone()).map_err(|_| InvalidFrame::Malformed)?;
+            let before = entries.last();
+            let (header, signature, payload) = unpack(self, number, before, wire, certificate)?;
+            let id = ChainId {
+                space: self.space,
+                author: header.author,
+                epoch: header.epoch,
+                lane: header.kind.lane(),
+            };
+            if id.tag() != self.chain {
+                return Err(InvalidFrame::Unsound("chain"));
+            }
+            let entry = Entry::check(header, signature, payload, certificate)
+                .map_err(|source| InvalidFrame::Entry { number, source })?;
+            if entry.space() != self.space {
+                return Err(InvalidFrame::Unsound("space"));
+            }
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+}
+
+/// An entry without what its place says.
+fn pack(entry: &Entry, before: Option<&Header>) -> proto::Entry {
+    let header = entry.header();
+    let memory = header.memory.uuid();
+    let same_memory = before.map_or(memory.is_nil(), |before| before.memory == header.memory);
+    let same_grant = before.map_or(header.grant == Hash::NONE, |before| before.grant == header.grant);
+    let millis = before.map_or(0, |before| before.at.millis);
+    proto::Entry {
+        signature: Bytes::copy_from_slice(entry.signature()),
+        millis: header.at.millis.wrapping_sub(millis).cast_signed(),
+        counter: header.at.counter,
+        truth: u32::from(header.truth.level()),
+        kind: u32::from(header.kind.code()),
+        memory: if same_memory { Bytes::new() } else { Bytes::copy_from_slice(memory.as_bytes()) },
+        preceding: u32::from(header.preceding),
+        following: u32::from(header.following),
+        grant: if same_grant { Bytes::new() } else { Bytes::copy_from_slice(header.grant.bytes()) },
+        payload: entry.payload().cloned().unwrap_or_default(),
+        payload_hash: match entry.payload() {
+            Some(_) => Bytes::new(),
+            None => Bytes::copy_from_slice(header.payload.bytes()),
+        },
+        payload_bytes: if entry.payload().is_some() { 0 } else { header.payload_bytes },
+        begins: header.space.is_none(),
+    }
+}
+
+type Unpacked = (Header, [u8; 64], Option<Bytes>);
+
+/// The entry with what its place says.
+fn unpack(
+    batch: &Batch,
+    number: u64,
+    before: Option<&Entry>,
+    wire: proto::Entry,
+    certificate: &Certificate,
+) -> Result<Unpacked, InvalidFrame> {
+    let signature = array(&wire.signature, "signature")?;
+    let last = before.map(Entry::header);
+    let memory = match wire.memory.is_empty() {
+        true => last.map_or(MemoryId::new(Uuid::nil()), |last| last.memory),
+        false => MemoryId::new(Uuid::from_bytes(array(&wire.memory, "memory")?)),
+    };
+    let grant = match wire.grant.is_empty() {
+        true => last.map_or(Hash::NONE, |last| last.grant),
+        false => Hash::new(array(&wire.grant, "grant")?),
+    };
+    let payload = wire.payload_hash.is_empty().then_some(wire.payload);
+    let (payload_hash, payload_bytes) = match &payload {
+        Some(payload) => (Hash::of(payload), u32::try_from(payload.len()).unwrap_or(u32::MAX)),
+        None => (Hash::new(array(&wire.payload_hash, "payload's hash")?), wire.payload_bytes),
+    };
+    let small = |number: u32, what| u16::try_from(number).map_err(|_| InvalidFrame::Unsound(what));
+    let byte = |number: u32, what| u8::try_from(number).map_err(|_| InvalidFrame::Unsound(what));
+    let millis = last.map_or(0, |last| last.at.millis).wrapping_add_signed(wire.millis);
+    let header = Header {
+        space: (!wire.begins).then_some(batch.space),
+        author: certificate.brain(),
+        epoch: certificate.epoch(),
+        number,
+        previous: before.map_or(batch.previous, Entry::hash),
+        grant,
+        at: Hlc { millis, counter: wire.counter },
+        truth: Truth::try_from(byte(wire.truth, "truth")?).map_err(|_| InvalidFrame::Unsound("truth"))?,
+        kind: EntryKind::of(byte(wire.kind, "kind")?),
+        memory,
+        preceding: small(wire.preceding, "publication")?,
+        following: small(wire.following, "publication")?,
+        payload_bytes,
+        payload: payload_hash,
+    };
+    Ok((header, signature, payload))
+}
+
+impl Frame {
+    /// As it goes over the wire.
+    pub fn to_bytes(&self) -> Bytes {
+        use proto::frame::Body;
+        let body = match self {
+            Self::Hello(hello) => Body::Hello(proto::Hello {
+                oldest: hello.oldest,
+                newest: hello.newest,
+                certificate: Bytes::copy_from_slice(&hello.certificate.to_bytes()),
+                name: hello.name.clone(),
+            }),
+            Self::Pair { secret } => Body::Pair(proto::Pair { secret: secret.clone() }),
+            Self::Paired => Body::Paired(proto::Paired {}),
+            Self::Heads(spaces) => Body::Heads(proto::Heads { spaces: spaces.iter().map(space_heads).collect() }),
+            Self::Pull(Pull { space, chain, from }) => {
+                Body::Pull(proto::Pull { space: copy(space.bytes()), chain: copy(&chain.0), from: *from })
+            }
+            Self::Batch(batch) => Body::Batch(proto::Batch {
+                space: copy(batch.space.bytes()),
+                chain: copy(&batch.chain.0),
+                certificate: batch.certificate.as_ref().map(|made| copy(&made.to_bytes())).unwrap_or_default(),
+                first: batch.first,
+                previous: if batch.previous == Hash::NONE { Bytes::new() } else { copy(batch.previous.bytes()) },
+                entries: batch.entries.clone(),
+                more: batch.more,
+                asked: batch.asked,
+            }),
+            Self::Receipt(given) => Body::Receipt(receipt(given)),
+            Self::Proof(fork, certificate) => Body::Proof(proto::Proof {
+                space: copy(fork.known.space().bytes()),
+                certificate: copy(&certificate.to_bytes()),
+                known: Some(signed_header(&fork.known)),
+                other: Some(signed_header(&fork.other)),
+            }),
+            Self::Refused(refusal) => Body::Refused(proto::Refused { reason: refusal.code().into() }),
+        };
+        proto::Frame { body: Some(body) }.encode_to_vec().into()
+    }
+
+    /// Reads a frame. `None` where it is of a kind that this program does not know: a newer one says more.
+    ///
+    /// # Errors
+    /// See [`InvalidFrame`].
+    pub fn parse(bytes: Bytes) -> Result<Option<Self>, InvalidFrame> {
+        use proto::frame::Body;
+        if bytes.len() > MAX_FRAME_BYTES {
+            return Err(InvalidFrame::TooMuch { what: "bytes", limit: MAX_FRAME_BYTES });
+        }
+        let frame = proto::Frame::decode(bytes).map_err(|_| InvalidFrame::Malformed)?;
+        let Some(body) = frame.body else { return Ok(None) };
+        Ok(Some(match body {
+            Body::Hello(hello) => Self::Hello(read_hello(hello)?),
+            Body::Pair(pair) => Self::Pair { secret: pair.secret },
+            Body::Paired(_) => Self::Paired,
+            Body::Heads(heads) => {
+                limited(heads.spaces.len(), MAX_SPACES, "spaces")?;
+                Self::Heads(heads.spaces.into_iter().map(read_space_heads).collect::<Result<_, _>>()?)
+            }
+            Body::Pull(pull) => Self::Pull(Pull {
+                space: space(&pull.space)?,
+                chain: Tag(array(&pull.chain, "chain")?),
+                from: pull.from.max(1),
+            }),
+            Body::Batch(batch) => Self::Batch(read_batch(batch)?),
+            Body::Receipt(receipt) => Self::Receipt(read_receipt(receipt)?),
+            Body::Proof(proof) => {
+                let (fork, certificate) = read_proof(proof)?;
+                Self::Proof(fork, certificate)
+            }
+            Body::Refused(refused) => Self::Refused(Refusal::of(refused.reason())),
+        }))
+    }
+}
+
+impl Refusal {
+    const fn code(self) -> proto::refused::Reason {
+        use proto::refused::Reason;
+        match self {
+            Self::Version => Reason::Version,
+            Self::UnknownPeer => Reason::UnknownPeer,
+            Self::Invitation => Reason::Invitation,
+            Self::Limit => Reason::Limit,
+            Self::Invalid => Reason::Invalid,
+            Self::Other => Reason::Unspecified,
+        }
+    }
+
+    const fn of(reason: proto::refused::Reason) -> Self {
+        use proto::refused::Reason;
+        match reason {
+            Reason::Version => Self::Version,
+            Reason::UnknownPeer => Self::UnknownPeer,
+            Reason::Invitation => Self::Invitation,
+            Reason::Limit => Self::Limit,
+            Reason::Invalid => Self::Invalid,
+            Reason::Unspecified => Self::Other,
+        }
+    }
+}
+
+fn copy(bytes: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(bytes)
+}
+
+fn array<const N: usize>(bytes: &[u8], what: &'static str) -> Result<[u8; N], InvalidFrame> {
+    bytes.try_into().map_err(|_| InvalidFrame::Unsound(what))
+}
+
+fn space(bytes: &[u8]) -> Result<SpaceId, InvalidFrame> {
+    Ok(SpaceId::new(Hash::new(array(bytes, "space")?)))
+}
+
+const fn limited(count: usize, limit: usize, what: &'static str) -> Result<(), InvalidFrame> {
+    if count > limit { Err(InvalidFrame::TooMuch { what, limit }) } else { Ok(()) }
+}
+
+fn certificate(bytes: &[u8]) -> Result<Certificate, InvalidFrame> {
+    Certificate::parse(bytes).map_err(|_| InvalidFrame::Unsound("certificate"))
+}
+
+fn read_hello(hello: proto::Hello) -> Result<Hello, InvalidFrame> {
+    limited(hello.name.len(), MAX_NAME_BYTES, "bytes of a name")?;
+    let certificate = certificate(&hello.certificate)?;
+    Ok(Hello { oldest: hello.oldest, newest: hello.newest, certificate, name: hello.name })
+}
+
+fn packed(heads: &[Head]) -> Vec<u8> {
+    let pack = |head: &Head| [head.chain.0.as_slice(), &head.number.to_be_bytes(), &head.hash.0].concat();
+    heads.iter().flat_map(pack).collect()
+}
+
+fn unpacked(bytes: &[u8]) -> Result<Vec<Head>, InvalidFrame> {
+    let (heads, rest) = bytes.as_chunks::<HEAD_BYTES>();
+    limited(heads.len(), MAX_CHAINS, "chains")?;
+    let head = |bytes: &[u8; HEAD_BYTES]| {
+        let (chain, rest) = bytes.split_first_chunk().expect("it is long enough");
+        let (number, hash) = rest.split_first_chunk().expect("it is long enough");
+        let hash = Tag(hash.try_into().expect("it is long enough"));
+        Head { chain: Tag(*chain), number: u64::from_be_bytes(*number), hash }
+    };
+    match rest {
+        [] => Ok(heads.iter().map(head).collect()),
+        _ => Err(InvalidFrame::Unsound("heads")),
+    }
+}
+
+fn space_heads(heads: &SpaceHeads) -> proto::SpaceHeads {
+    proto::SpaceHeads {
+        space: copy(heads.space.bytes()),
+        chains: packed(&heads.heads).into(),
+        forked: heads.forked.iter().flat_map(|tag| tag.0).collect::<Vec<u8>>().into(),
+    }
+}
+
+fn read_space_heads(heads: proto::SpaceHeads) -> Result<SpaceHeads, InvalidFrame> {
+    let (forked, rest) = heads.forked.as_chunks::<16>();
+    limited(forked.len(), MAX_CHAINS, "chains")?;
+    if !rest.is_empty() {
+        return Err(InvalidFrame::Unsound("forks"));
+    }
+    let forked = forked.iter().copied().map(Tag).collect();
+    Ok(SpaceHeads { space: space(&heads.space)?, heads: unpacked(&heads.chains)?, forked })
+}
+
+fn read_batch(batch: proto::Batch) -> Result<Batch, InvalidFrame> {
+    limited(batch.entries.len(), MAX_BATCH_ENTRIES, "entries")?;
+    if batch.first == 0 && !batch.entries.is_empty() || batch.first > u64::MAX / 2 {
+        return Err(InvalidFrame::Unsound("number"));
+    }
+    Ok(Batch {
+        space: space(&batch.space)?,
+        chain: Tag(array(&batch.chain, "chain")?),
+        certificate: (!batch.certificate.is_empty()).then(|| certificate(&batch.certificate)).transpose()?,
+        first: batch.first,
+        previous: match batch.previous.is_empty() {
+            true => Hash::NONE,
+            false => Hash::new(array(&batch.previous, "hash")?),
+        },
+        more: batch.more,
+        asked: batch.asked,
+        entries: batch.entries,
+    })
+}
+
+fn receipt(receipt: &Receipt) -> proto::Receipt {
+    proto::Receipt {
+        space: copy(receipt.space.bytes()),
+        chains: packed(&receipt.heads).into(),
+        at: receipt.at,
+        signature: copy(&receipt.signature),
+    }
+}
+
+fn read_receipt(receipt: proto::Receipt) -> Result<Receipt, InvalidFrame> {
+    let signature = array(&receipt.signature, "signature")?;
+    Ok(Receipt { space: space(&receipt.space)?, heads: unpacked(&receipt.chains)?, at: receipt.at, signature })
+}
+
+fn signed_header(entry: &Entry) -> proto::SignedHeader {
+    proto::SignedHeader { header: copy(&entry.header().to_bytes()), signature: copy(entry.signature()) }
+}
+
+fn read_proof(proof: proto::Proof) -> Result<(Fork, Certificate), InvalidFrame> {
+    let certificate = certificate(&proof.certificate)?;
+    let read = |signed: Option<proto::SignedHeader>| {
+        let signed = signed.ok_or(InvalidFrame::Unsound("proof"))?;
+        let header = Header::parse(&signed.header).map_err(|_| InvalidFrame::Unsound("header"))?;
+        let number = header.number;
+        let signature = array(&signed.signature, "signature")?;
+        Entry::check(header, signature, None, &certificate)
+            .map_err(|source| InvalidFrame::Entry { number, source })
+    };
+    let (known, other) = (Box::new(read(proof.known)?), Box::new(read(proof.other)?));
+    let fork = Fork { known, other };
+    match fork.is_proof() && fork.known.space() == space(&proof.space)? {
+        true => Ok((fork, certificate)),
+        false => Err(InvalidFrame::Unsound("proof")),
+    }
+}

@@ -1,0 +1,569 @@
+//! Brains on a bad network, driven through the engine: connections break, brains crash and start again, one is restored from an old backup, one lies.
+//! Whatever happened: once all meet again, all hold the same, and nothing that an honest brain has said is lost. Each run follows from its
+//! seed, which a failure names; `TEST_CAIRN_SEED` runs one alone, `TEST_CAIRN_SEEDS` that many.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use cairn_domain::clock::Hlc;
+use cairn_domain::event::{FieldClaimed, MemoryEvent};
+use cairn_domain::field::FieldName;
+use cairn_domain::id::{EventId, MemoryId};
+use cairn_domain::truth::Truth;
+use cairn_domain::value::Value;
+use cairn_sync::certificate::Certificate;
+use cairn_sync::chain::{ChainId, Fork, chain_of};
+use cairn_sync::control::{Control, Decision, Role};
+use cairn_sync::engine::{Effect, Engine, Identity, Input, News, Offer, Peer, Said};
+use cairn_sync::entry::{Entry, EntryKind, Header, Lane};
+use cairn_sync::key::{BrainKey, DeviceKey, Epoch, Hash, SpaceId};
+use cairn_sync::shared::SharedEvent;
+use cairn_sync::wire::{Batch, Frame};
+use ed25519_dalek::SigningKey;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use uuid::Uuid;
+
+const SEEDS: u64 = 500;
+const STEPS: usize = 160;
+
+/// What a brain has on its disk.
+#[derive(Clone, Default)]
+struct Disk {
+    certificates: BTreeMap<(BrainKey, Epoch), Certificate>,
+    entries: BTreeMap<(ChainId, u64), Entry>,
+    forks: Vec<Fork>,
+}
+
+struct Node {
+    key: SigningKey,
+    device: SigningKey,
+    disk: Disk,
+    backup: Option<Disk>,
+    engine: Engine,
+    clock: u64,
+    epoch_lost: bool,
+    grants: BTreeSet<Hash>,
+}
+
+impl Node {
+    fn new(number: u8) -> Self {
+        let key = SigningKey::from_bytes(&[number + 1; 32]);
+        let device = SigningKey::from_bytes(&[number + 101; 32]);
+        let own = identity(&key, &device, Epoch([number; 16]), 0);
+        let (mut disk, backup) = (Disk::default(), None);
+        disk.certificates.insert((own.certificate.brain(), own.certificate.epoch()), own.certificate.clone());
+        let engine = Engine::new(own);
+        Self { key, device, disk, backup, engine, clock: 1_000, epoch_lost: false, grants: BTreeSet::new() }
+    }
+
+    fn brain(&self) -> BrainKey {
+        BrainKey::of(&self.key)
+    }
+
+    fn device(&self) -> DeviceKey {
+        DeviceKey::of(&self.device)
+    }
+
+    fn at(&self) -> Hlc {
+        Hlc { millis: self.clock, counter: 0 }
+    }
+
+    /// Starts from what is on the disk, in an epoch.
+    fn start(&mut self, epoch: Epoch) {
+        let mut engine = Engine::new(identity(&self.key, &self.device, epoch, self.clock));
+        self.disk.certificates.values().for_each(|made| engine.restore_certificate(made.clone()));
+        let mut last: BTreeMap<ChainId, &Entry> = BTreeMap::new();
+        for ((chain, _), entry) in &self.disk.entries {
+            match chain.lane {
+                Lane::Control => engine.restore_control(entry.clone()),
+                Lane::Content => drop(last.insert(*chain, entry)),
+            }
+        }
+        last.values().for_each(|entry| engine.restore_content(entry));
+        self.disk.forks.iter().for_each(|fork| engine.restore_fork(fork));
+        self.engine = engine;
+        self.epoch_lost = false;
+    }
+
+    fn epoch(&self) -> Epoch {
+        let own = self.disk.certificates.values().filter(|made| made.brain() == self.brain());
+        own.max_by_key(|made| made.made_at()).map_or(Epoch([self.key.to_bytes()[0] - 1; 16]), Certificate::epoch)
+    }
+
+    /// Everything that a reader sees of a space, and what it counts for.
+    fn seen(&self, space: SpaceId) -> BTreeMap<(ChainId, u64), (Hash, String)> {
+        let replica = self.engine.replica();
+        let of_space = self.disk.entries.iter().filter(|((chain, _), _)| chain.space == space);
+        let counted = of_space
+            .filter(|((chain, number), _)| replica.chain(*chain).is_some_and(|chain| *number <= chain.complete()));
+        counted
+            .map(|(place, entry)| {
+                (*place, (entry.hash(), format!("{:?}", replica.standing(space, entry.header()))))
+            })
+            .collect()
+    }
+}
+
+fn identity(key: &SigningKey, device: &SigningKey, epoch: Epoch, at: u64) -> Identity {
+    let certificate = Certificate::make(key, DeviceKey::of(device), epoch, at);
+    Identity { device: device.clone(), certificate, name: "A brain".into() }
+}
+
+struct World {
+    random: StdRng,
+    nodes: Vec<Node>,
+    space: SpaceId,
+    /// Frames on their way, by link, in order.
+    links: BTreeMap<(usize, usize), VecDeque<Bytes>>,
+    forked: bool,
+    frames: usize,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = StdRng::seed_from_u64(seed);
+        let count = random.random_range(2..=6);
+        let mut nodes: Vec<Node> = (0..count).map(Node::new).collect();
+        let known: Vec<(BrainKey, Peer)> = nodes
+            .iter()
+            .map(|node| {
+                let devices = BTreeMap::from([(node.device(), Vec::new())]);
+                (node.brain(), Peer { name: "A brain".into(), devices, blocked: false })
+            })
+            .collect();
+        for node in &mut nodes {
+            known.iter().for_each(|(brain, peer)| node.engine.restore_peer(*brain, peer.clone()));
+        }
+        let first = nodes[0].engine.create_space("Garden", nodes[0].at()).expect("a name");
+        let space = first[0].space();
+        let mut world = Self { random, nodes, space, links: BTreeMap::new(), forked: false, frames: 0 };
+        world.say(0, first);
+        world
+    }
+
+    fn start(&mut self, who: usize, epoch: Epoch) {
+        self.cut(who);
+        let known: Vec<(BrainKey, Peer)> =
+            self.nodes[who].engine.peers().iter().map(|(brain, peer)| (*brain, peer.clone())).collect();
+        self.nodes[who].start(epoch);
+        for (brain, peer) in known {
+            self.nodes[who].engine.restore_peer(brain, peer);
+        }
+    }
+
+    fn input(&mut self, who: usize, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let now = self.nodes[who].clock;
+            for effect in self.nodes[who].engine.handle(input, now) {
+                inputs.extend(self.carry_out(who, effect));
+            }
+        }
+    }
+
+    fn carry_out(&mut self, who: usize, effect: Effect) -> Option<Input> {
+        let node = &mut self.nodes[who];
+        match effect {
+            Effect::Send { device, frame } => {
+                self.frames += 1;
+                assert!(self.frames < 200_000, "they never come to rest");
+                let to = self.of(device);
+                if let Some(link) = self.links.get_mut(&(who, to)) {
+                    link.push_back(frame);
+                }
+            }
+            Effect::Close { device } => {
+                let other = self.of(device);
+                self.disconnect(who, other);
+            }
+            Effect::Keep(entries) => {
+                for entry in entries {
+                    let place = (chain_of(&entry), entry.header().number);
+                    assert!(node.disk.entries.insert(place, entry).is_none(), "an entry is kept once");
+                }
+            }
+            Effect::KeepCertificate { certificate, .. } => {
+                node.disk.certificates.insert((certificate.brain(), certificate.epoch()), certificate);
+            }
+            Effect::Load(load) => {
+                let range = (load.chain, load.from)..=(load.chain, u64::MAX);
+                let entries = node.disk.entries.range(range).take(load.limit).map(|(_, entry)| entry.clone());
+                let entries = entries.collect();
+                return Some(Input::Loaded { load, entries });
+            }
+            Effect::KeepFork(fork) => node.disk.forks.push(fork),
+            Effect::Tell(News::EpochLost) => node.epoch_lost = true,
+            Effect::Tell(News::Offered { grant, .. }) => drop(node.grants.insert(grant)),
+            Effect::Tell(News::Unsound { device, why }) => {
+                let liar = self.nodes.len() - 1;
+                assert_eq!(self.of(device), liar, "an honest brain is taken for a liar: {why}");
+            }
+            Effect::Restand { .. }
+            | Effect::KeepReceipt { .. }
+            | Effect::KeepPeer { .. }
+            | Effect::Dial { .. }
+            | Effect::Tell(News::Online(_) | News::Offline(_) | News::Refused { .. }) => {}
+        }
+        None
+    }
+
+    fn of(&self, device: DeviceKey) -> usize {
+        self.nodes.iter().position(|node| node.device() == device).expect("a device of this world")
+    }
+
+    fn connect(&mut self, one: usize, other: usize) {
+        if one == other || self.links.contains_key(&(one, other)) {
+            return;
+        }
+        self.links.insert((one, other), VecDeque::new());
+        self.links.insert((other, one), VecDeque::new());
+        let (first, second) = (self.nodes[one].device(), self.nodes[other].device());
+        self.input(one, Input::Connected { device: second });
+        self.input(other, Input::Connected { device: first });
+    }
+
+    fn disconnect(&mut self, one: usize, other: usize) {
+        if self.links.remove(&(one, other)).is_none() {
+            return;
+        }
+        self.links.remove(&(other, one));
+        let (first, second) = (self.nodes[one].device(), self.nodes[other].device());
+        self.input(one, Input::Disconnected { device: second });
+        self.input(other, Input::Disconnected { device: first });
+    }
+
+    fn cut(&mut self, who: usize) {
+        for other in 0..self.nodes.len() {
+            self.disconnect(who, other);
+        }
+    }
+
+    /// Keeps what a brain says, then lets it go.
+    fn say(&mut self, who: usize, entries: Vec<Entry>) {
+        let node = &mut self.nodes[who];
+        for entry in &entries {
+            let place = (chain_of(entry), entry.header().number);
+            assert!(node.disk.entries.insert(place, entry.clone()).is_none(), "an entry is said once");
+        }
+        self.input(who, Input::Said(entries));
+    }
+
+    fn step(&mut self) {
+        let who = self.random.random_range(0..self.nodes.len());
+        let other = self.random.random_range(0..self.nodes.len());
+        self.nodes[who].clock += self.random.random_range(0..50);
+        match self.random.random_range(0..40) {
+            0..16 => self.deliver(),
+            16..22 => self.write(who),
+            22..25 => self.connect(who, other),
+            25..27 => self.disconnect(who, other),
+            27..30 => self.offer(),
+            30..33 => self.decide(who),
+            33 => self.revoke(),
+            34 => self.restart(who),
+            35 => self.nodes[who].backup = Some(self.nodes[who].disk.clone()),
+            36 => self.restore(who),
+            37 => self.input(who, Input::Tick),
+            38 => self.fork(),
+            _ => self.babble(),
+        }
+        self.renew();
+    }
+
+    /// A frame arrives: the next one of any link.
+    fn deliver(&mut self) {
+        let waiting: Vec<(usize, usize)> =
+            self.links.iter().filter(|(_, link)| !link.is_empty()).map(|(link, _)| *link).collect();
+        let Some(&(from, to)) = waiting.choose(&mut self.random) else { return };
+        let Some(bytes) = self.links.get_mut(&(from, to)).and_then(VecDeque::pop_front) else { return };
+        let device = self.nodes[from].device();
+        self.input(to, Input::Frame { device, bytes });
+    }
+
+    fn write(&mut self, who: usize) {
+        let said: Vec<Said> = (0..self.random.random_range(1..4)).map(|_| self.claim(who)).collect();
+        let node = &self.nodes[who];
+        // Who may not write, says nothing.
+        if let Ok(entries) = node.engine.publish(self.space, &said, node.clock) {
+            self.say(who, entries);
+        }
+    }
+
+    fn claim(&mut self, who: usize) -> Said {
+        let id = EventId::new(Uuid::from_u128(self.random.random()));
+        let value = Value::from(self.random.random::<u32>().to_string().as_str());
+        let claimed = FieldClaimed { field: FieldName::title(), value, supersedes: vec![], accepts: None };
+        let event = SharedEvent::of(id, MemoryEvent::FieldClaimed(claimed)).expect("it is shared");
+        let memory = MemoryId::new(Uuid::from_u128(self.random.random_range(0..4)));
+        Said { memory, at: self.nodes[who].at(), truth: Truth::User, event }
+    }
+
+    fn offer(&mut self) {
+        let to = self.random.random_range(0..self.nodes.len());
+        let role = *[Role::Read, Role::Suggest, Role::Write].choose(&mut self.random).expect("some");
+        let expires_at = self.random.random_bool(0.2).then(|| self.random.random_range(1_000..4_000));
+        let offer = Offer { to: self.nodes[to].brain(), role, expires_at, reshare: false };
+        if let Ok(entries) = self.nodes[0].engine.offer(self.space, offer, self.nodes[0].at()) {
+            self.say(0, entries);
+        }
+    }
+
+    fn decide(&mut self, who: usize) {
+        let Some(grant) = self.nodes[who].grants.pop_first() else { return };
+        let decision = if self.random.random_bool(0.9) { Decision::Accepted } else { Decision::Declined };
+        let node = &self.nodes[who];
+        if let Ok(entries) = node.engine.decide(self.space, grant, decision, node.at()) {
+            self.say(who, entries);
+        }
+    }
+
+    fn revoke(&mut self) {
+        let Some(space) = self.nodes[0].engine.replica().space(self.space) else { return };
+        let grants: Vec<Hash> = space.grants().keys().copied().collect();
+        let Some(grant) = grants.choose(&mut self.random) else { return };
+        if let Ok(entries) = self.nodes[0].engine.revoke(self.space, *grant, self.nodes[0].at()) {
+            self.say(0, entries);
+        }
+    }
+
+    fn restart(&mut self, who: usize) {
+        let epoch = self.nodes[who].epoch();
+        self.start(who, epoch);
+    }
+
+    /// A brain is restored from an old backup: it does not know by itself that it has said more.
+    fn restore(&mut self, who: usize) {
+        let Some(backup) = self.nodes[who].backup.take() else { return };
+        self.nodes[who].disk = backup;
+        let epoch = Epoch(self.random.random());
+        self.begin_epoch(who, epoch);
+        self.restart(who);
+        self.resume(who);
+    }
+
+    /// Those who heard that they were restored begin another epoch.
+    fn renew(&mut self) {
+        for who in 0..self.nodes.len() {
+            if std::mem::take(&mut self.nodes[who].epoch_lost) {
+                let epoch = Epoch(self.random.random());
+                self.begin_epoch(who, epoch);
+                let node = &mut self.nodes[who];
+                let certificate = node.disk.certificates[&(node.brain(), epoch)].clone();
+                node.engine.renew(certificate);
+                self.resume(who);
+            }
+        }
+    }
+
+    fn begin_epoch(&mut self, who: usize, epoch: Epoch) {
+        let node = &mut self.nodes[who];
+        node.clock += 1;
+        let certificate = Certificate::make(&node.key, node.device(), epoch, node.clock);
+        node.disk.certificates.insert((certificate.brain(), epoch), certificate);
+    }
+
+    fn resume(&mut self, who: usize) {
+        let node = &self.nodes[who];
+        if who == 0
+            && let Ok(entries) = node.engine.resume(self.space, node.at())
+        {
+            self.say(0, entries);
+        }
+    }
+
+    fn liar(&self) -> Option<usize> {
+        (self.nodes.len() > 2).then_some(self.nodes.len() - 1)
+    }
+
+    /// The last brain says two things with one number: one to some, the other to the rest.
+    fn fork(&mut self) {
+        let Some(liar) = self.liar() else { return };
+        let (one, other) = (self.claim(liar), self.claim(liar));
+        let node = &self.nodes[liar];
+        let branch = |said: Said| node.engine.publish(self.space, &[said], node.clock);
+        let (Ok(one), Ok(other)) = (branch(one), branch(other)) else { return };
+        let certificate = node.disk.certificates.get(&(node.brain(), node.epoch())).cloned();
+        let certificate =
+            certificate.unwrap_or_else(|| identity(&node.key, &node.device, node.epoch(), 0).certificate);
+        let (lie, _) = Batch::of(chain_of(&other[0]), &other, Some(certificate), false);
+        let told: Vec<usize> =
+            (0..liar).filter(|to| to % 2 == 0 && self.links.contains_key(&(liar, *to))).collect();
+        for to in &told {
+            let frame = Frame::Batch(lie.clone()).to_bytes();
+            self.links.get_mut(&(liar, *to)).expect("it is there").push_back(frame);
+        }
+        self.forked |= !told.is_empty();
+        self.say(liar, one);
+    }
+
+    /// The last brain sends what is no frame, or none that makes sense.
+    fn babble(&mut self) {
+        let Some(liar) = self.liar() else { return };
+        let to = self.random.random_range(0..liar);
+        let node = &self.nodes[liar];
+        let bytes: Bytes = match self.random.random_range(0..4) {
+            0 => (0..self.random.random_range(1..200)).map(|_| self.random.random::<u8>()).collect(),
+            1 => Frame::Paired.to_bytes(),
+            2 => self.forged(liar),
+            // Something that it has sent before, or something of another brain's.
+            _ => {
+                let entries: Vec<&Entry> = node.disk.entries.values().collect();
+                let Some(entry) = entries.choose(&mut self.random) else { return };
+                let chain = chain_of(entry);
+                let certificate = node.engine.certificate(chain.author, chain.epoch).cloned();
+                Frame::Batch(Batch::of(chain, &[(*entry).clone()], certificate, false).0).to_bytes()
+            }
+        };
+        if let Some(link) = self.links.get_mut(&(liar, to)) {
+            link.push_back(bytes);
+        }
+    }
+
+    /// An entry in the owner's name that the liar has signed.
+    fn forged(&self, liar: usize) -> Bytes {
+        let (owner, node) = (&self.nodes[0], &self.nodes[liar]);
+        let header = Header {
+            space: Some(self.space),
+            author: owner.brain(),
+            epoch: owner.epoch(),
+            number: 2,
+            previous: Hash::of(b"one"),
+            grant: Hash::NONE,
+            at: node.at(),
+            truth: Truth::User,
+            kind: EntryKind::Control,
+            memory: MemoryId::new(Uuid::nil()),
+            preceding: 0,
+            following: 0,
+            payload_bytes: 0,
+            payload: Hash::NONE,
+        };
+        let to = node.brain();
+        let control = Control::Offered { to, role: Role::Admin, expires_at: None, reshare: true };
+        let entry = Entry::sign(header, control.to_bytes().into(), &node.device).expect("small");
+        let chain = chain_of(&entry);
+        let made = identity(&owner.key, &owner.device, owner.epoch(), 0).certificate;
+        Frame::Batch(Batch::of(chain, &[entry], Some(made), false).0).to_bytes()
+    }
+
+    /// All meet, and everything arrives, until nothing is new.
+    fn settle(&mut self) {
+        for _ in 0..4 {
+            for who in 0..self.nodes.len() {
+                for other in 0..self.nodes.len() {
+                    self.connect(who, other);
+                }
+            }
+            while self.links.values().any(|link| !link.is_empty()) {
+                self.deliver();
+                self.renew();
+            }
+            for who in 0..self.nodes.len() {
+                self.nodes[who].clock += 31_000;
+                self.input(who, Input::Tick);
+            }
+        }
+        while self.links.values().any(|link| !link.is_empty()) {
+            self.deliver();
+        }
+    }
+}
+
+fn run(seed: u64) {
+    let mut world = World::new(seed);
+    for _ in 0..STEPS {
+        world.step();
+    }
+    let said: Vec<BTreeMap<(ChainId, u64), Hash>> = world
+        .nodes
+        .iter()
+        .map(|node| {
+            let own = node.disk.entries.iter().filter(|((chain, _), _)| chain.author == node.brain());
+            own.map(|(place, entry)| (*place, entry.hash())).collect()
+        })
+        .collect();
+    world.settle();
+    // By everybody's clock.
+    let now = world.nodes.iter().map(|node| node.clock).max().expect("some");
+    let space = world.space;
+    let (owner, others) = world.nodes.split_first().expect("some");
+    let wanted = owner.seen(space);
+    for (number, other) in others.iter().enumerate() {
+        if owner.engine.replica().grant_of(space, other.brain(), now).is_none() {
+            continue;
+        }
+        let seen = other.seen(space);
+        let rules = |node: &Node| node.engine.replica().space(space).cloned();
+        assert_eq!(rules(other), rules(owner), "seed {seed}: brain {} has other rules", number + 1);
+        let differs = seen.iter().find(|(place, what)| wanted.get(place) != Some(what));
+        assert_eq!(differs, None, "seed {seed}: brain {} sees something else", number + 1);
+        let lacks: Vec<_> = wanted.keys().filter(|place| !seen.contains_key(place)).collect();
+        assert!(lacks.is_empty(), "seed {seed}: brain {} lacks {lacks:?}", number + 1);
+    }
+    let liar = world.liar();
+    for (who, said) in said.iter().enumerate().filter(|(who, _)| Some(*who) != liar) {
+        let name = world.nodes[who].brain();
+        for (place, hash) in said {
+            // What was said under a grant that the owner never let take effect here stays where it is.
+            let kept = world.nodes[who].disk.entries.get(place).map(Entry::hash);
+            assert_eq!(kept, Some(*hash), "seed {seed}: brain {who} has lost what it said");
+            let readable = who == 0 || owner.engine.replica().grant_of(space, name, now).is_some();
+            if readable {
+                assert!(wanted.contains_key(place), "seed {seed}: what brain {who} said at {place:?} was lost");
+            }
+        }
+    }
+    for node in &world.nodes {
+        for chain in node.engine.replica().chains(space).filter(|chain| chain.fork().is_some()) {
+            let author = world.nodes.iter().position(|node| node.brain() == chain.id().author);
+            assert_eq!(author, liar, "seed {seed}: an honest brain stands accused");
+        }
+    }
+}
+
+#[test]
+fn brains_on_a_bad_network_come_to_hold_the_same() {
+    if let Ok(seed) = std::env::var("TEST_CAIRN_SEED") {
+        return run(seed.parse().expect("a number"));
+    }
+    let seeds = std::env::var("TEST_CAIRN_SEEDS").map_or(SEEDS, |seeds| seeds.parse().expect("a number"));
+    for seed in 0..seeds {
+        run(seed);
+    }
+}
+
+#[test]
+fn debug_seed() {
+    let Ok(seed) = std::env::var("DEBUG_SEED") else { return };
+    let mut world = World::new(seed.parse().expect("n"));
+    for _ in 0..STEPS {
+        world.step();
+    }
+    world.settle();
+    let now = world.nodes.iter().map(|node| node.clock).max().expect("some");
+    for node in &world.nodes {
+        println!(
+            "{:?} epoch {:?} clock {} grant_of {:?}",
+            node.brain(),
+            node.epoch(),
+            node.clock,
+            node.engine.replica().grant_of(world.space, node.brain(), now)
+        );
+        for chain in node.engine.replica().chains(world.space) {
+            println!(
+                "   {:?} {:?} {:?} n {} c {} fork {}",
+                chain.id().author,
+                chain.id().epoch,
+                chain.id().lane,
+                chain.number(),
+                chain.complete(),
+                chain.fork().is_some()
+            );
+        }
+        let o = &world.nodes[0].engine;
+        println!(" owner says {:?}", o.replica().grant_of(world.space, node.brain(), now));
+        println!(" online {:?}", node.engine.online().collect::<Vec<_>>());
+    }
+}
