@@ -61,6 +61,7 @@ macro_rules! conformance_suite {
             appending::a_partly_known_append_is_refused,
             appending::limits_are_enforced,
             appending::tracking_is_recorded_with_the_events,
+            appending::entries_about_memories_are_kept_and_recognised,
             reading::the_log_reads_in_both_directions,
             reading::a_stream_reads_in_both_directions,
             reading::a_long_stream_reads_as_a_whole,

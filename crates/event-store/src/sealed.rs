@@ -3,8 +3,19 @@
 //! The `data` of events in streams whose names begin with [`SEALED_PREFIX`] is encrypted with a key of the stream's
 //! own; nobody on either side knows of it. Appending an event of type [`ERASED_TYPE`] to such a stream destroys the
 //! key: the events stay, their data reads as `null` from then on. See `docs/decisions/0003-sealed-events.md`.
+//!
+//! An *entry*, an event of type [`ENTRY_TYPE`] in a stream whose name begins with [`CHAIN_PREFIX`], may say something
+//! about one memory. Its metadata then names the memory by a top-level member `"memory"`, a UUID, and its data is
+//! encrypted with the key of that memory's stream, so that erasing the memory erases it too; its metadata stays. One
+//! that names none, or the nil UUID, is not sealed. Three things follow for who appends entries:
+//!
+//! - The first entry about a memory is appended together with the first sealed event of the memory's stream, or after
+//!   it: what is erased is found by that stream, so a key that nothing there names could not be.
+//! - Nothing can be said about a memory that was erased.
+//! - Snapshots of chain streams are not sealed and must hold nothing of the entries' data.
 
 mod envelope;
+mod rule;
 mod slots;
 
 use std::collections::HashMap;
@@ -14,7 +25,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use uuid::Uuid;
 
 use crate::admission::check_limits;
@@ -25,14 +36,19 @@ use crate::keyring::{Keyring, StreamKey};
 use crate::port::{AppendError, EventStore, StoreError};
 use crate::sqlite::failure::unavailable;
 use envelope::{open_event, open_snapshot, seal_event, seal_snapshot, slot_of};
+use rule::{Planned, erases, is_entry, is_sealed, plan, sealed_events};
 use slots::{Assigned, StreamSlots};
 
 /// How the names of sealed streams begin.
 pub const SEALED_PREFIX: &str = "memory-";
 /// The type of the event that erases its stream. It is not sealed itself, so that it can be read for ever.
 pub const ERASED_TYPE: &str = "memory.erased";
+/// How the names of streams begin that may hold entries.
+pub const CHAIN_PREFIX: &str = "space-";
+/// The type of an entry: where its metadata names a memory, it is sealed with the key of that memory's stream.
+pub const ENTRY_TYPE: &str = "space.entry";
 
-/// With more bytes than this, encryption goes to a blocking thread.
+/// With more bytes than this, encryption and the reading of metadata go to a blocking thread.
 const INLINE_BYTES: usize = 256 * 1024;
 /// How long is waited until a key that could not be destroyed is tried again.
 const ERASE_PAUSE: Duration = Duration::from_secs(2);
@@ -50,6 +66,8 @@ struct Inner<S> {
     slots: StreamSlots,
     /// The log's end when it was opened: what was erased before, no key was ever read of.
     opened_at: Position,
+    /// How far the log was looked through for what other processes have erased.
+    heeded: Mutex<Position>,
 }
 
 /// Whether the log is looked at for what it holds of a stream.
@@ -64,6 +82,8 @@ enum Sight {
 
 /// Keys by slot; `None` for those destroyed.
 type Keys = HashMap<u32, Option<Arc<StreamKey>>>;
+/// Slots by the names of the streams that they belong to.
+type Slots = HashMap<Arc<str>, Assigned>;
 
 impl<S: EventStore> Sealed<S> {
     /// Puts the encryption around a store, and completes erasures that a crash has cut short.
@@ -72,7 +92,8 @@ impl<S: EventStore> Sealed<S> {
     /// [`StoreError`] where the log or the keyring cannot be read or an erasure cannot be completed.
     pub async fn open(store: S, keyring: Keyring) -> Result<Self, StoreError> {
         let opened_at = *store.head().borrow();
-        let inner = Arc::new(Inner { store, keyring, slots: StreamSlots::default(), opened_at });
+        let heeded = Mutex::new(opened_at);
+        let inner = Arc::new(Inner { store, keyring, slots: StreamSlots::default(), opened_at, heeded });
         inner.mend().await?;
         Ok(Self { inner })
     }
@@ -103,8 +124,7 @@ impl<S: EventStore> Sealed<S> {
 impl<S: EventStore> Inner<S> {
     async fn mend(&self) -> Result<(), StoreError> {
         let head = *self.store.head().borrow();
-        let filter =
-            Filter { stream_prefixes: vec![SEALED_PREFIX.to_owned()], event_types: vec![ERASED_TYPE.to_owned()] };
+        let filter = erasures();
         let mut from = Some(self.keyring.mended_to().await?.next());
         while let Some(position) = from.filter(|position| *position <= head) {
             let page = self.store.read_all(position, Direction::Forwards, &filter, LOOK_EVENTS).await?;
@@ -129,10 +149,29 @@ impl<S: EventStore> Inner<S> {
                 && event.stream.starts_with(SEALED_PREFIX)
                 && &*event.event_type == ERASED_TYPE
         };
-        if self.keyring.is_shared() {
-            for event in events.iter().filter(erased) {
-                self.keyring.forget(self.slots_of_stream(&event.stream).await?);
+        if !self.keyring.is_shared() {
+            return Ok(());
+        }
+        for event in events.iter().filter(erased) {
+            self.keyring.forget(self.slots_of_stream(&event.stream).await?);
+        }
+        // Who reads chains alone never meets an erasure, which stands in the stream of the memory.
+        if events.iter().any(|event| is_entry(&event.stream, &event.event_type)) {
+            self.heed_all().await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the keys of everything that was erased up to the log's end.
+    async fn heed_all(&self) -> Result<(), StoreError> {
+        let head = *self.store.head().borrow();
+        let mut heeded = self.heeded.lock().await;
+        while *heeded < head {
+            let page = self.store.read_all(heeded.next(), Direction::Forwards, &erasures(), LOOK_EVENTS).await?;
+            for erased in page.events {
+                self.keyring.forget(self.slots_of_stream(&erased.stream).await?);
             }
+            *heeded = page.next.map_or(head, |next| Position(next.0 - 1));
         }
         Ok(())
     }
@@ -159,24 +198,47 @@ impl<S: EventStore> Inner<S> {
 
     /// The slot of a stream: the one that its events name, or a fresh one if it has none.
     async fn assign(&self, stream: &Arc<str>, sight: Sight) -> Result<Assigned, StoreError> {
-        if let Some(assigned) = self.slots.assigned(stream) {
+        let assigned = self.slots.assigned(stream);
+        match (assigned, sight) {
+            (Some(assigned), Sight::Unseen) => Ok(assigned),
+            (Some(assigned), Sight::Seen) if assigned.is_named() => Ok(assigned),
+            (None, Sight::Unseen) => self.fresh(stream, false).await,
+            // What nothing in the log names may be the guess of an append that will be refused.
+            (assigned, Sight::Seen) => match (self.named(stream).await?, assigned) {
+                (Some(slot), _) => Ok(self.slots.learn(stream, slot)),
+                (None, Some(assigned)) => Ok(assigned),
+                (None, None) => self.fresh(stream, true).await,
+            },
+        }
+    }
+
+    /// The slot of a stream, for sealing what stands in another one: it must be one that the stream's events name, or
+    /// erasing the stream would not find it.
+    async fn assign_named(&self, stream: &Arc<str>) -> Result<Assigned, AppendError> {
+        if let Some(assigned) = self.slots.assigned(stream).filter(Assigned::is_named) {
             return Ok(assigned);
         }
-        if sight == Sight::Unseen {
-            return self.fresh(stream, false).await;
-        }
+        let slot = self.named(stream).await?.ok_or_else(|| {
+            AppendError::Invalid(format!(
+                "an entry is about {stream}, in which nothing is sealed yet; append the first of that with it"
+            ))
+        })?;
+        Ok(self.slots.learn(stream, slot))
+    }
+
+    /// The slot that the events of a stream name.
+    async fn named(&self, stream: &str) -> Result<Option<u32>, StoreError> {
         let mut from = Revision(0);
         loop {
             // The first event tells, unless it is one that is not sealed.
             let limit = if from.0 == 0 { 1 } else { LOOK_EVENTS };
             let events = self.store.read_stream(stream, from, Direction::Forwards, limit).await?;
-            let Some(last) = events.last() else { break };
+            let Some(last) = events.last() else { return Ok(None) };
             from = last.revision.next();
             if let Some(first) = events.iter().find(|event| is_sealed(stream, &event.event_type)) {
-                return Ok(self.slots.learn(stream, slot_of(&first.data)?));
+                return slot_of(&first.data).map(Some);
             }
         }
-        self.fresh(stream, true).await
     }
 
     async fn fresh(&self, stream: &Arc<str>, certain: bool) -> Result<Assigned, StoreError> {
@@ -192,60 +254,84 @@ impl<S: EventStore> Inner<S> {
     /// Encrypts what is to be sealed; also returns what must be kept until the append is over.
     async fn seal(
         &self,
-        mut append: NewAppend,
+        append: NewAppend,
         sight_of_new: Sight,
     ) -> Result<(NewAppend, Vec<Assigned>), AppendError> {
-        let mut assigned = Vec::new();
-        for entry in &append.streams {
-            let sealed = |event: &crate::NewEvent| is_sealed(&entry.stream, &event.event_type);
-            assigned.push(match entry.events.iter().any(sealed) {
-                true if entry.expected == ExpectedRevision::NoStream => {
-                    Some(self.assign(&entry.stream, sight_of_new).await?)
-                }
-                true => Some(self.assign(&entry.stream, Sight::Seen).await?),
-                false => None,
-            });
+        let of_entries = append.streams.iter().flat_map(|entry| {
+            let entries = entry.events.iter().filter(|event| is_entry(&entry.stream, &event.event_type));
+            entries.map(|event| event.metadata.len())
+        });
+        let planned = compute(of_entries.sum(), move || plan(&append).map(|plan| (append, plan)));
+        let (mut append, plan) = planned.await??;
+        if plan.is_empty() {
+            return Ok((append, Vec::new()));
         }
-        let keys = self.keys(assigned.iter().flatten().map(Assigned::slot).collect()).await?;
-        for (entry, assigned) in append.streams.iter().zip(&assigned) {
-            if assigned.as_ref().is_some_and(|assigned| keys[&assigned.slot()].is_none()) {
-                return Err(AppendError::Invalid(format!("stream {} was erased", entry.stream)));
+        let assigned = self.assign_all(&append, &plan, sight_of_new).await?;
+        let keys = self.keys(assigned.values().map(Assigned::slot).collect()).await?;
+        let mut slots = Vec::with_capacity(plan.len());
+        for Planned { place, keyed } in plan {
+            let slot = assigned[&keyed].slot();
+            if keys[&slot].is_none() {
+                return Err(AppendError::Invalid(format!("stream {keyed} was erased")));
             }
+            slots.push((place, slot));
         }
-        let slots: Vec<_> = assigned.iter().map(|assigned| assigned.as_ref().map(Assigned::slot)).collect();
         let bytes = append.streams.iter().flat_map(|entry| &entry.events).map(|event| event.data.len()).sum();
         let append = compute(bytes, move || {
-            for (entry, slot) in append.streams.iter_mut().zip(slots) {
-                let Some((slot, key)) = slot.and_then(|slot| Some((slot, keys.get(&slot)?.as_deref()?))) else {
-                    continue;
-                };
-                for event in entry.events.iter_mut().filter(|event| is_sealed(&entry.stream, &event.event_type)) {
+            for ((at, index), slot) in slots {
+                let entry = &mut append.streams[at];
+                let event = &mut entry.events[index];
+                if let Some(key) = &keys[&slot] {
                     event.data = seal_event(key, slot, &entry.stream, event);
                 }
             }
             append
         });
-        Ok((append.await?, assigned.into_iter().flatten().collect()))
+        Ok((append.await?, assigned.into_values().collect()))
+    }
+
+    /// The slots of all streams whose keys an append needs.
+    async fn assign_all(
+        &self,
+        append: &NewAppend,
+        plan: &[Planned],
+        sight_of_new: Sight,
+    ) -> Result<Slots, AppendError> {
+        let mut assigned = Slots::new();
+        for entry in &append.streams {
+            let sight = if entry.expected == ExpectedRevision::NoStream { sight_of_new } else { Sight::Seen };
+            if entry.events.iter().any(|event| is_sealed(&entry.stream, &event.event_type)) {
+                assigned.insert(Arc::clone(&entry.stream), self.assign(&entry.stream, sight).await?);
+            }
+        }
+        // The others are those of memories of which the append says something in a chain only.
+        for Planned { keyed, .. } in plan {
+            if !assigned.contains_key(keyed) {
+                assigned.insert(Arc::clone(keyed), self.assign_named(keyed).await?);
+            }
+        }
+        Ok(assigned)
     }
 
     /// Decrypts the data of events.
-    async fn open(&self, mut events: Vec<RecordedEvent>) -> Result<Vec<RecordedEvent>, StoreError> {
+    async fn open(&self, events: Vec<RecordedEvent>) -> Result<Vec<RecordedEvent>, StoreError> {
         self.heed(&events).await?;
-        let mut slots = Vec::new();
-        let mut bytes = 0;
-        for event in events.iter().filter(|event| is_sealed(&event.stream, &event.event_type)) {
-            slots.push(slot_of(&event.data)?);
-            bytes += event.data.len();
-        }
-        if slots.is_empty() {
+        let of_entries = events.iter().filter(|event| is_entry(&event.stream, &event.event_type));
+        let bytes = of_entries.map(|event| event.metadata.len()).sum();
+        let found = compute(bytes, move || sealed_events(&events).map(|sealed| (events, sealed)));
+        let (mut events, sealed) = found.await??;
+        if sealed.is_empty() {
             return Ok(events);
         }
+        let mut slots: Vec<_> = sealed.iter().map(|(_, slot)| *slot).collect();
         slots.sort_unstable();
         slots.dedup();
         let keys = self.keys(slots).await?;
+        let bytes = sealed.iter().map(|(index, _)| events[*index].data.len()).sum();
         compute(bytes, move || {
-            for event in events.iter_mut().filter(|event| is_sealed(&event.stream, &event.event_type)) {
-                match keys.get(&slot_of(&event.data)?).and_then(Option::as_deref) {
+            for (index, slot) in sealed {
+                let event = &mut events[index];
+                match keys.get(&slot).and_then(Option::as_deref) {
                     Some(key) => event.data = open_event(key, event)?,
                     None => (event.data, event.erased) = (Bytes::from_static(b"null"), true),
                 }
@@ -366,12 +452,9 @@ impl<S: EventStore> EventStore for Sealed<S> {
     }
 }
 
-fn is_sealed(stream: &str, event_type: &str) -> bool {
-    stream.starts_with(SEALED_PREFIX) && event_type != ERASED_TYPE
-}
-
-fn erases(entry: &crate::StreamAppend) -> bool {
-    entry.stream.starts_with(SEALED_PREFIX) && entry.events.iter().any(|event| &*event.event_type == ERASED_TYPE)
+/// What erases.
+fn erasures() -> Filter {
+    Filter { stream_prefixes: vec![SEALED_PREFIX.to_owned()], event_types: vec![ERASED_TYPE.to_owned()] }
 }
 
 /// Computes on this thread where it is little, on a blocking one where it would hold others up.

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cairn_event_store::notary::{Notarized, Notary, Noted, verify};
-use cairn_event_store::sealed::{ERASED_TYPE, Sealed};
+use cairn_event_store::sealed::{ENTRY_TYPE, ERASED_TYPE, Sealed};
 use cairn_event_store::{
-    EventStore, ExpectedRevision, Keyring, NewAppend, NewEvent, Position, SqliteStore, StreamAppend,
+    Direction, EventStore, ExpectedRevision, Keyring, NewAppend, NewEvent, Position, Revision, SqliteStore,
+    StreamAppend,
 };
 use ed25519_dalek::SigningKey;
 use rusqlite::Connection;
@@ -79,12 +80,16 @@ impl Office {
 }
 
 async fn append(log: &Log, stream: &str, event_type: &str, data: &str) {
+    append_with(log, stream, event_type, data, "{}").await;
+}
+
+async fn append_with(log: &Log, stream: &str, event_type: &str, data: &str, metadata: &str) {
     let event = NewEvent {
         id: Uuid::now_v7(),
         event_type: event_type.into(),
         schema_version: 1,
         data: data.to_owned().into(),
-        metadata: "{}".into(),
+        metadata: metadata.to_owned().into(),
     };
     let stream = StreamAppend { stream: stream.into(), expected: ExpectedRevision::Any, events: vec![event] };
     log.append(NewAppend { streams: vec![stream], tracking: None }).await.unwrap();
@@ -204,15 +209,19 @@ impl Office {
 async fn an_erasure_changes_nothing_that_was_signed() {
     let office = Office::new();
     let log = office.open().await;
-    append(&log, "memory-1", "fact", "\"secret\"").await;
+    let memory = Uuid::now_v7();
+    let stream = format!("memory-{memory}");
+    append(&log, &stream, "fact", "\"secret\"").await;
+    append_with(&log, "space-1", ENTRY_TYPE, "\"secret\"", &format!("{{\"memory\":\"{memory}\"}}")).await;
     append(&log, "memory-2", "fact", "\"other\"").await;
     office.sign(&log).await;
-    append(&log, "memory-1", ERASED_TYPE, "{}").await;
+    append(&log, &stream, ERASED_TYPE, "{}").await;
     office.sign(&log).await;
-    let erased =
-        log.read_stream("memory-1", cairn_event_store::Revision(0), cairn_event_store::Direction::Forwards, 1);
-    assert!(erased.await.unwrap()[0].erased);
-    assert_eq!(office.verify(&log).await, Notarized { checkpoints: 2, events: 3, late: 0, damage: None });
+    for erased in [&*stream, "space-1"] {
+        let read = log.read_stream(erased, Revision(0), Direction::Forwards, 1);
+        assert!(read.await.unwrap()[0].erased, "{erased}");
+    }
+    assert_eq!(office.verify(&log).await, Notarized { checkpoints: 2, events: 4, late: 0, damage: None });
 }
 
 #[tokio::test]

@@ -4,10 +4,11 @@ use uuid::Uuid;
 
 use super::{BRAIN, Scene, append, event, ids};
 use crate::event::{
-    ExpectedRevision, MAX_APPEND_EVENTS, MAX_EVENT_BYTES, MAX_STREAM_NAME_BYTES, NewAppend, Position, Revision,
-    Tracking,
+    Direction, ExpectedRevision, MAX_APPEND_EVENTS, MAX_EVENT_BYTES, MAX_STREAM_NAME_BYTES, NewAppend, Position,
+    Revision, StreamAppend, Tracking,
 };
 use crate::port::AppendError;
+use crate::sealed::ENTRY_TYPE;
 
 use ExpectedRevision::{Any, Exact, NoStream, StreamExists};
 
@@ -210,4 +211,38 @@ pub async fn tracking_is_recorded_with_the_events(scene: Scene) {
     let alone = NewAppend { streams: vec![], tracking: Some(Tracking { source: "vault".into(), position: 8 }) };
     assert_eq!(scene.store.append(alone).await.unwrap().position, Position(1));
     assert_eq!((tracking().await, scene.store.tracking("other").await.unwrap()), (Some(8), None));
+}
+
+/// What may be encrypted with the key of another stream reads as it was given, and is recognised when it is repeated.
+pub async fn entries_about_memories_are_kept_and_recognised(scene: Scene) {
+    let memory = Uuid::now_v7();
+    let begun =
+        StreamAppend { stream: format!("memory-{memory}").into(), expected: NoStream, events: vec![event("x")] };
+    let (mut about, mut control) = (event("about it"), event("about none"));
+    for (entry, metadata) in
+        [(&mut about, format!("{{\"memory\":\"{memory}\"}}")), (&mut control, "{\"memory\":null}".to_owned())]
+    {
+        (entry.event_type, entry.metadata) = (ENTRY_TYPE.into(), metadata.into());
+    }
+    let given = vec![about.clone(), control.clone()];
+    let chain = StreamAppend { stream: "space-x".into(), expected: NoStream, events: given };
+    let first = append([chain, begun]);
+    let mut later = about.clone();
+    later.id = Uuid::now_v7();
+    let second = append([StreamAppend {
+        stream: "space-x".into(),
+        expected: Exact(Revision(1)),
+        events: vec![later.clone()],
+    }]);
+
+    for repeated in [false, true] {
+        for (given, revisions) in [(&first, vec![Revision(1), Revision(0)]), (&second, vec![Revision(2)])] {
+            let appended = scene.store.append(given.clone()).await.unwrap();
+            assert_eq!((appended.repeated, appended.revisions), (repeated, revisions));
+        }
+    }
+    let chain = scene.store.read_stream("space-x", Revision(0), Direction::Forwards, 10).await.unwrap();
+    let content: Vec<_> = chain.iter().map(|event| (event.id, &event.data, &event.metadata)).collect();
+    assert_eq!(content, [&about, &control, &later].map(|event| (event.id, &event.data, &event.metadata)));
+    assert_eq!(scene.log().await.len(), 4);
 }

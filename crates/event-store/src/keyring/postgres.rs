@@ -3,6 +3,8 @@
 //! A row that is deleted stays in the server's files until it is vacuumed, and in its write-ahead log and backups for as
 //! long as those are kept. There it is encrypted with the brain's key, which is not in the database.
 
+use std::collections::HashMap;
+
 use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
@@ -78,7 +80,7 @@ impl PostgresKeys {
             let mut transaction = begin(&self.pool, self.brain).await?;
             let select = "SELECT slot, wrapped FROM cairn.key_slots WHERE brain = $1 AND slot = ANY ($2)";
             let rows = sqlx::query(select).bind(self.brain).bind(wanted).fetch_all(&mut *transaction).await?;
-            let found: Vec<(i64, Vec<u8>)> = rows
+            let found: HashMap<i64, Vec<u8>> = rows
                 .iter()
                 .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
                 .collect::<Result<_, sqlx::Error>>()?;
@@ -91,8 +93,8 @@ impl PostgresKeys {
         slots.iter().map(|slot| self.key(*slot, &found, end)).collect()
     }
 
-    fn key(&self, slot: u32, found: &[(i64, Vec<u8>)], end: i64) -> Result<Option<RawKey>, StoreError> {
-        let Some((_, wrapped)) = found.iter().find(|(found, _)| *found == i64::from(slot)) else {
+    fn key(&self, slot: u32, found: &HashMap<i64, Vec<u8>>, end: i64) -> Result<Option<RawKey>, StoreError> {
+        let Some(wrapped) = found.get(&i64::from(slot)) else {
             let reason = "is older than the log: restore both together";
             return match i64::from(slot) < end {
                 true => Ok(None),

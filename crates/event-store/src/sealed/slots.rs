@@ -15,10 +15,18 @@ pub(super) struct StreamSlots {
 }
 
 struct Memory {
-    known: LruCache<Arc<str>, u32>,
+    known: LruCache<Arc<str>, Known>,
     /// Slots of streams whose first append is under way. The log does not name them yet, so they must not be
     /// forgotten, lest a second append to the same stream takes another slot.
     fresh: HashMap<Arc<str>, Fresh>,
+}
+
+#[derive(Clone, Copy)]
+struct Known {
+    slot: u32,
+    /// Whether an event of the stream names it: not where the append it was taken for was refused, or it was a
+    /// snapshot.
+    named: bool,
 }
 
 struct Fresh {
@@ -26,6 +34,8 @@ struct Fresh {
     users: usize,
     /// Whether the stream has no other slot: the log was looked at, or an append to the new stream went through.
     certain: bool,
+    /// Whether an append that names it went through.
+    named: bool,
 }
 
 impl Default for Memory {
@@ -37,6 +47,7 @@ impl Default for Memory {
 /// A stream's slot. While it is fresh, it is remembered for as long as this lives.
 pub(super) struct Assigned {
     slot: u32,
+    named: bool,
     fresh: Option<(Arc<str>, Arc<Mutex<Memory>>)>,
 }
 
@@ -44,7 +55,11 @@ impl StreamSlots {
     /// The slot of a stream, for looking only.
     pub(super) fn get(&self, stream: &str) -> Option<u32> {
         let mut memory = lock(&self.memory);
-        memory.fresh.get(stream).map(|fresh| fresh.slot).or_else(|| memory.known.get(stream).copied())
+        memory
+            .fresh
+            .get(stream)
+            .map(|fresh| fresh.slot)
+            .or_else(|| memory.known.get(stream).map(|known| known.slot))
     }
 
     /// The slot of a stream, for sealing.
@@ -55,8 +70,9 @@ impl StreamSlots {
 
     /// Remembers what the log says.
     pub(super) fn learn(&self, stream: &Arc<str>, slot: u32) -> Assigned {
-        lock(&self.memory).known.put(stream.clone(), slot);
-        Assigned { slot, fresh: None }
+        let known = Known { slot, named: true };
+        lock(&self.memory).known.put(stream.clone(), known);
+        Assigned::known(known)
     }
 
     /// Gives a slot to a stream that has none, which is `certain` or else told by [`Assigned::confirm`]. Another one may
@@ -66,20 +82,31 @@ impl StreamSlots {
         if let Some(assigned) = self.join(&mut memory, stream) {
             return assigned;
         }
-        memory.fresh.insert(stream.clone(), Fresh { slot, users: 1, certain });
-        Assigned { slot, fresh: Some((stream.clone(), self.memory.clone())) }
+        let fresh = Fresh { slot, users: 1, certain, named: false };
+        let assigned = self.taken(stream, &fresh);
+        memory.fresh.insert(stream.clone(), fresh);
+        assigned
     }
 
     fn join(&self, memory: &mut Memory, stream: &Arc<str>) -> Option<Assigned> {
         if let Some(fresh) = memory.fresh.get_mut(stream) {
             fresh.users += 1;
-            return Some(Assigned { slot: fresh.slot, fresh: Some((stream.clone(), self.memory.clone())) });
+            return Some(self.taken(stream, fresh));
         }
-        memory.known.get(stream).map(|slot| Assigned { slot: *slot, fresh: None })
+        memory.known.get(stream).copied().map(Assigned::known)
+    }
+
+    fn taken(&self, stream: &Arc<str>, fresh: &Fresh) -> Assigned {
+        let Fresh { slot, named, .. } = *fresh;
+        Assigned { slot, named, fresh: Some((stream.clone(), self.memory.clone())) }
     }
 }
 
 impl Assigned {
+    fn known(Known { slot, named }: Known) -> Self {
+        Self { slot, named, fresh: None }
+    }
+
     pub(super) fn slot(&self) -> u32 {
         self.slot
     }
@@ -88,11 +115,16 @@ impl Assigned {
         self.fresh.is_some()
     }
 
+    /// Whether an event in the log named it when this was given.
+    pub(super) fn is_named(&self) -> bool {
+        self.named
+    }
+
     /// The append went through: the slot is the stream's.
     pub(super) fn confirm(&self) {
         let Some((stream, memory)) = &self.fresh else { return };
         if let Some(fresh) = lock(memory).fresh.get_mut(stream) {
-            fresh.certain = true;
+            (fresh.certain, fresh.named) = (true, true);
         }
     }
 }
@@ -104,11 +136,12 @@ impl Drop for Assigned {
         let Some(fresh) = memory.fresh.get_mut(&stream) else { return };
         fresh.users -= 1;
         if fresh.users == 0 {
-            let certain = fresh.certain;
+            let Fresh { slot, certain, named, .. } = *fresh;
             memory.fresh.remove(&stream);
-            // Also where the append was refused for another reason: the next one may use the slot as well.
-            if certain {
-                memory.known.put(stream, self.slot);
+            // Also where the append was refused for another reason: the next one may use the slot as well. What was
+            // learnt from the log meanwhile counts for more.
+            if named || (certain && !memory.known.contains(&stream)) {
+                memory.known.put(stream, Known { slot, named });
             }
         }
     }
@@ -151,5 +184,34 @@ mod tests {
         first.confirm();
         drop((first, second));
         assert_eq!(slots.assigned(&stream).map(|known| known.slot()), Some(8));
+    }
+
+    #[test]
+    fn a_slot_is_named_once_an_append_with_it_went_through() {
+        let slots = StreamSlots::default();
+        let stream: Arc<str> = "memory-1".into();
+        drop(slots.offer(&stream, 7, true));
+        let refused = slots.assigned(&stream).expect("it may be used still");
+        assert_eq!((refused.slot(), refused.is_named()), (7, false));
+
+        let guessed = slots.offer(&"memory-2".into(), 8, false);
+        let second = slots.assigned(&"memory-2".into()).expect("under way");
+        assert!(!guessed.is_named() && !second.is_named());
+        guessed.confirm();
+        assert!(slots.assigned(&"memory-2".into()).expect("under way").is_named());
+        drop((guessed, second));
+        assert!(slots.assigned(&"memory-2".into()).expect("known").is_named());
+    }
+
+    #[test]
+    fn what_the_log_says_outlives_a_slot_that_nothing_came_of() {
+        let slots = StreamSlots::default();
+        let stream: Arc<str> = "memory-1".into();
+        let fresh = slots.offer(&stream, 7, true);
+        let learnt = slots.learn(&stream, 8);
+        assert!(learnt.is_named() && !learnt.is_fresh());
+        drop(fresh);
+        let known = slots.assigned(&stream).expect("known");
+        assert_eq!((known.slot(), known.is_named()), (8, true));
     }
 }
