@@ -12,8 +12,11 @@ use std::sync::Arc;
 
 use cairn_domain::body::CorruptBody;
 use cairn_domain::claim::Authorship;
-use cairn_domain::event::{DecodeError, Erased, Event, MemoryEvent, Metadata};
-use cairn_domain::id::{EventId, MemoryId, OWNED_STREAM_PREFIXES, PrincipalId, memory_of_stream, memory_stream};
+use cairn_domain::event::{DecodeError, Erased, Event, MemoryEvent, Metadata, check_known};
+use cairn_domain::id::{
+    EventId, MemoryId, OWNED_STREAM_PREFIXES, PEER_STREAM_PREFIX, PrincipalId, SPACE_STREAM_PREFIX, memory_of_stream,
+    memory_stream,
+};
 use cairn_domain::memory::Memory;
 use cairn_event_store::{Direction, Position, RecordedEvent, Revision, SharedStore, StoreError};
 use cairn_read_model::change::{Batch, MemoryChange, PrincipalChange, Touched};
@@ -172,7 +175,7 @@ impl Fold {
             batch.position = event.position.0;
             batch.recorded_at = event.recorded_at;
             match Subject::of(event)? {
-                Subject::Foreign => {}
+                Subject::Sharing | Subject::Foreign => {}
                 Subject::Principal(principal) => self.principal(principal, event, &mut batch)?,
                 Subject::Memory(memory) => {
                     let place = *places.entry(memory).or_insert_with(|| {
@@ -341,6 +344,8 @@ impl Pending {
 enum Subject {
     Memory(MemoryId),
     Principal(PrincipalId),
+    /// What is shared and with whom, of which there are no rows.
+    Sharing,
     /// A stream of another program's, which means nothing here.
     Foreign,
 }
@@ -352,6 +357,11 @@ impl Subject {
         }
         if let Some(memory) = memory_of_stream(&event.stream) {
             return Ok(Self::Memory(memory));
+        }
+        if [SPACE_STREAM_PREFIX, PEER_STREAM_PREFIX].iter().any(|prefix| event.stream.starts_with(prefix)) {
+            check_known(&event.event_type, event.schema_version)
+                .map_err(|source| FoldError::Decode { position: event.position, source })?;
+            return Ok(Self::Sharing);
         }
         let principal = event.stream.strip_prefix(PRINCIPAL_STREAM_PREFIX).and_then(|id| id.parse().ok());
         if let Some(principal) = principal {
@@ -399,7 +409,7 @@ fn read(recorded: &RecordedEvent) -> Result<Option<(Authorship, MemoryEvent)>, F
         (true, _) => return Ok(None),
         (false, _) => match decode(recorded)? {
             Event::Memory(event) => event,
-            Event::Principal(_) => return Err(misplaced(recorded)),
+            Event::Principal(_) | Event::Space(_) | Event::Peer(_) => return Err(misplaced(recorded)),
         },
     };
     let metadata: Metadata = serde_json::from_slice(&recorded.metadata)

@@ -56,7 +56,7 @@ pub fn decode_memory_event(event: &RecordedEvent) -> Result<Option<MemoryEvent>,
         .map_err(|source| CodecError::Data { position: event.position, source })?;
     match decoded {
         Event::Memory(event) => Ok(Some(event)),
-        Event::Principal(_) => {
+        Event::Principal(_) | Event::Space(_) | Event::Peer(_) => {
             Err(CodecError::Misplaced { position: event.position, event_type: Arc::clone(&event.event_type) })
         }
     }

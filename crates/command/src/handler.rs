@@ -226,6 +226,8 @@ impl Handler {
             request: None,
             traceparent: trace::current(),
             standing: Standing::Full,
+            memory: None,
+            entry: None,
         }
     }
 

@@ -3,6 +3,8 @@
 //! An event's shape never changes under one version. When it must change, the version goes up, an [`Upcaster`]
 //! turns the old shape into the new one on reading, and the golden files of the old version stay in the tests.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use uuid::Uuid;
@@ -11,7 +13,7 @@ use crate::body::BodyChange;
 use crate::claim::{Authorship, Standing};
 use crate::clock::Hlc;
 use crate::field::FieldName;
-use crate::id::{EventId, PrincipalId};
+use crate::id::{EventId, MemoryId, PrincipalId};
 use crate::kind::Kind;
 use crate::principal::Origin;
 use crate::truth::Truth;
@@ -165,6 +167,125 @@ pub struct PrincipalRegistered {
 #[serde(deny_unknown_fields)]
 pub struct PrincipalRevoked {}
 
+/// A fact about what this brain shares with others: what was signed, as it was signed, and what this brain decided for itself. What the
+/// bytes in it mean is the affair of the crate `sync`; here they are in base 64.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SpaceEvent {
+    /// An entry about a shared memory is kept.
+    Entry(SpaceEntry),
+    /// An entry about a space itself is kept.
+    Control(SpaceEntry),
+    /// Entries of an author's epoch are kept from here on.
+    ChainBegun(ChainBegun),
+    /// An author has said two things at once.
+    ForkProven(ForkProven),
+    /// Somebody has received entries.
+    Received(SpaceReceived),
+    /// Other memories are to be in a space of this brain's.
+    SelectionChanged(SelectionChanged),
+    /// This device says what it says in another epoch from here on.
+    EpochBegun(EpochBegun),
+}
+
+/// `space.entry` and `space.control`: the payload. The signed header is in the metadata.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpaceEntry {
+    /// The payload. None where it was erased before it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<String>,
+}
+
+/// `space.chain_begun`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChainBegun {
+    /// The certificate of the author's device and epoch.
+    pub certificate: String,
+}
+
+/// `space.fork_proven`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForkProven {
+    /// A header with its signature.
+    pub known: String,
+    /// Another one of the same chain and number.
+    pub other: String,
+}
+
+/// `space.received`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpaceReceived {
+    /// The brain that has received them: 64 hexadecimal digits.
+    pub by: String,
+    /// Its signed receipt.
+    pub receipt: String,
+}
+
+/// `space.selection_changed`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelectionChanged {
+    /// All memories with this tag are in it, as long as they have it; none for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// Memories that are in it besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub memories: Vec<MemoryId>,
+}
+
+/// `space.epoch_begun`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EpochBegun {
+    /// The brain's certificate for it.
+    pub certificate: String,
+}
+
+/// A fact about other brains.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PeerEvent {
+    /// This is what is known of one from here on.
+    Known(PeerKnown),
+    /// Somebody was invited.
+    Invited(PeerInvited),
+    /// An invitation was used, or called back.
+    InvitationEnded(InvitationEnded),
+}
+
+/// `peer.known`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerKnown {
+    /// What its owner calls it.
+    pub name: String,
+    /// Its devices by their keys, 64 hexadecimal digits each, with where each was last found.
+    pub devices: BTreeMap<String, Vec<String>>,
+    /// Whether this brain will have nothing to do with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub blocked: bool,
+}
+
+/// `peer.invited`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerInvited {
+    /// The hash of the invitation's secret: 64 hexadecimal digits.
+    pub secret: String,
+    /// Until when it can be taken up, in milliseconds since 1970.
+    pub expires_at: u64,
+}
+
+/// `peer.invitation_ended`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InvitationEnded {
+    /// The hash of the invitation's secret.
+    pub secret: String,
+}
+
 /// Any event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -172,6 +293,10 @@ pub enum Event {
     Memory(MemoryEvent),
     /// About a principal.
     Principal(PrincipalEvent),
+    /// About what is shared.
+    Space(SpaceEvent),
+    /// About another brain.
+    Peer(PeerEvent),
 }
 
 /// What every event says about its making, as the envelope's metadata holds it.
@@ -199,6 +324,12 @@ pub struct Metadata {
     /// What it counts for when it came from a peer.
     #[serde(default, skip_serializing_if = "Standing::is_full")]
     pub standing: Standing,
+    /// The memory that an entry of a shared space is about: what it says is sealed with that memory's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryId>,
+    /// The signed header of such an entry with its signature, in base 64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<String>,
 }
 
 impl Metadata {
@@ -306,6 +437,16 @@ wire_table! {
     "memory.standing_changed" 1 => Memory MemoryEvent::StandingChanged,
     "principal.registered" 1 => Principal PrincipalEvent::Registered,
     "principal.revoked" 1 => Principal PrincipalEvent::Revoked,
+    "space.entry" 1 => Space SpaceEvent::Entry,
+    "space.control" 1 => Space SpaceEvent::Control,
+    "space.chain_begun" 1 => Space SpaceEvent::ChainBegun,
+    "space.fork_proven" 1 => Space SpaceEvent::ForkProven,
+    "space.received" 1 => Space SpaceEvent::Received,
+    "space.selection_changed" 1 => Space SpaceEvent::SelectionChanged,
+    "space.epoch_begun" 1 => Space SpaceEvent::EpochBegun,
+    "peer.known" 1 => Peer PeerEvent::Known,
+    "peer.invited" 1 => Peer PeerEvent::Invited,
+    "peer.invitation_ended" 1 => Peer PeerEvent::InvitationEnded,
 }
 
 enum Data<'a> {
@@ -322,6 +463,14 @@ impl Data<'_> {
     }
 }
 
+/// Checks that events of a type and version can be read by this program, for one who has no use for what they say.
+///
+/// # Errors
+/// [`DecodeError::UnknownType`] or [`DecodeError::UnknownVersion`].
+pub fn check_known(event_type: &str, version: u16) -> Result<(), DecodeError> {
+    known(WIRE, event_type, version).map(|_| ())
+}
+
 impl Event {
     /// Reads an event of any version ever written.
     ///
@@ -332,6 +481,17 @@ impl Event {
     }
 }
 
+/// The version of a type that is written now, if the one given can be read.
+fn known(wire: &[(&str, u16)], event_type: &str, version: u16) -> Result<u16, DecodeError> {
+    let Some(&(_, current)) = wire.iter().find(|(name, _)| *name == event_type) else {
+        return Err(DecodeError::UnknownType { event_type: event_type.chars().take(80).collect() });
+    };
+    match version {
+        1.. if version <= current => Ok(current),
+        _ => Err(DecodeError::UnknownVersion { event_type: event_type.to_owned(), version, known: current }),
+    }
+}
+
 fn decode_with(
     upcasters: &[Upcaster],
     wire: &[(&str, u16)],
@@ -339,12 +499,7 @@ fn decode_with(
     version: u16,
     data: &[u8],
 ) -> Result<Event, DecodeError> {
-    let Some(&(_, current)) = wire.iter().find(|(name, _)| *name == event_type) else {
-        return Err(DecodeError::UnknownType { event_type: event_type.chars().take(80).collect() });
-    };
-    if version == 0 || version > current {
-        return Err(DecodeError::UnknownVersion { event_type: event_type.to_owned(), version, known: current });
-    }
+    let current = known(wire, event_type, version)?;
     let malformed = |source| DecodeError::Malformed { event_type: event_type.to_owned(), version, source };
     if version == current {
         return Event::decode_current(event_type, Data::Bytes(data)).map_err(malformed);

@@ -95,4 +95,11 @@ pub fn memory_of_stream(stream: &str) -> Option<MemoryId> {
 pub const MEMORY_STREAM_PREFIX: &str = "memory-";
 
 /// How the names of the streams begin that the rules of this crate govern. All others are other programs' own.
-pub const OWNED_STREAM_PREFIXES: [&str; 4] = [MEMORY_STREAM_PREFIX, "principal-", "space-", "grant-"];
+pub const OWNED_STREAM_PREFIXES: [&str; 4] =
+    [MEMORY_STREAM_PREFIX, "principal-", SPACE_STREAM_PREFIX, PEER_STREAM_PREFIX];
+
+/// What the names of the streams start with that hold what is shared.
+pub const SPACE_STREAM_PREFIX: &str = "space-";
+
+/// What the names of the streams start with that hold what is known of other brains.
+pub const PEER_STREAM_PREFIX: &str = "peer-";

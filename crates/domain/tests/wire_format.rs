@@ -11,11 +11,13 @@ use cairn_domain::body::{BodyChange, Effect, Splice};
 use cairn_domain::claim::Standing;
 use cairn_domain::clock::Hlc;
 use cairn_domain::event::{
-    ClaimRetracted, CommandUndone, Created, Erased, Event, FieldClaimed, FileImported, MemoryEvent, Metadata,
-    PrincipalEvent, PrincipalRegistered, PrincipalRevoked, Shared, StandingChanged, SuggestionRejected, WIRE,
+    ChainBegun, ClaimRetracted, CommandUndone, Created, EpochBegun, Erased, Event, FieldClaimed, FileImported,
+    ForkProven, InvitationEnded, MemoryEvent, Metadata, PeerEvent, PeerInvited, PeerKnown, PrincipalEvent,
+    PrincipalRegistered, PrincipalRevoked, SelectionChanged, Shared, SpaceEntry, SpaceEvent, SpaceReceived,
+    StandingChanged, SuggestionRejected, WIRE,
 };
 use cairn_domain::field::FieldName;
-use cairn_domain::id::{EventId, PrincipalId};
+use cairn_domain::id::{EventId, MemoryId, PrincipalId};
 use cairn_domain::kind::Kind;
 use cairn_domain::principal::Origin;
 use cairn_domain::truth::Truth;
@@ -46,7 +48,7 @@ const SPACE: &str = "5f1d7a84db00d2fce00b31a7fc73224c2ff8b20ee5d2f2ef39a5c1bc3b1
 
 /// What each case means today: file, case, event.
 fn meanings() -> Vec<(&'static str, &'static str, Event)> {
-    [memory_meanings(), body_meanings(), other_meanings()].concat()
+    [memory_meanings(), body_meanings(), other_meanings(), sharing_meanings()].concat()
 }
 
 fn memory_meanings() -> Vec<(&'static str, &'static str, Event)> {
@@ -156,6 +158,52 @@ fn other_meanings() -> Vec<(&'static str, &'static str, Event)> {
         ("memory.erased.v1", "erased", Event::Memory(MemoryEvent::Erased(Erased {}))),
         ("principal.registered.v1", "agent", Event::Principal(PrincipalEvent::Registered(registered))),
         ("principal.revoked.v1", "revoked", Event::Principal(PrincipalEvent::Revoked(PrincipalRevoked {}))),
+    ]
+}
+
+/// What is shared, and with whom.
+fn sharing_meanings() -> Vec<(&'static str, &'static str, Event)> {
+    let bytes = || "Y2Fpcm4=".to_owned();
+    let space = |event: SpaceEvent| Event::Space(event);
+    let payload = SpaceEntry { payload: Some(bytes()) };
+    let known = PeerKnown {
+        name: "Anna".into(),
+        devices: BTreeMap::from([(SPACE.into(), vec!["/ip4/192.0.2.7/udp/7402/quic-v1".into()])]),
+        blocked: false,
+    };
+    let blocked = PeerKnown { blocked: true, devices: BTreeMap::new(), ..known.clone() };
+    let selection =
+        SelectionChanged { tag: Some("garden".into()), memories: vec![MemoryId::new(id(FIRST).uuid())] };
+    vec![
+        ("space.entry.v1", "with a payload", space(SpaceEvent::Entry(payload.clone()))),
+        ("space.entry.v1", "without", space(SpaceEvent::Entry(SpaceEntry { payload: None }))),
+        ("space.control.v1", "control", space(SpaceEvent::Control(payload))),
+        ("space.chain_begun.v1", "begun", space(SpaceEvent::ChainBegun(ChainBegun { certificate: bytes() }))),
+        (
+            "space.fork_proven.v1",
+            "proven",
+            space(SpaceEvent::ForkProven(ForkProven { known: bytes(), other: bytes() })),
+        ),
+        (
+            "space.received.v1",
+            "received",
+            space(SpaceEvent::Received(SpaceReceived { by: SPACE.into(), receipt: bytes() })),
+        ),
+        ("space.selection_changed.v1", "some", space(SpaceEvent::SelectionChanged(selection))),
+        ("space.selection_changed.v1", "none", space(SpaceEvent::SelectionChanged(SelectionChanged::default()))),
+        ("space.epoch_begun.v1", "begun", space(SpaceEvent::EpochBegun(EpochBegun { certificate: bytes() }))),
+        ("peer.known.v1", "known", Event::Peer(PeerEvent::Known(known))),
+        ("peer.known.v1", "blocked", Event::Peer(PeerEvent::Known(blocked))),
+        (
+            "peer.invited.v1",
+            "invited",
+            Event::Peer(PeerEvent::Invited(PeerInvited { secret: SPACE.into(), expires_at: 1_790_000_000_000 })),
+        ),
+        (
+            "peer.invitation_ended.v1",
+            "ended",
+            Event::Peer(PeerEvent::InvitationEnded(InvitationEnded { secret: SPACE.into() })),
+        ),
     ]
 }
 
@@ -312,6 +360,8 @@ fn metadata() -> impl Strategy<Value = Metadata> {
             request,
             traceparent: None,
             standing,
+            memory: None,
+            entry: None,
         },
     )
 }

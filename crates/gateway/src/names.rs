@@ -7,7 +7,7 @@ use cairn_event_store::event::MAX_STREAM_NAME_BYTES;
 use crate::failure::Failure;
 
 /// How the names of the streams begin that Cairn's own commands write. The protocol may read them, never write them.
-pub const OWNED_PREFIXES: [&str; 4] = ["memory-", "principal-", "space-", "grant-"];
+pub const OWNED_PREFIXES: [&str; 4] = ["memory-", "principal-", "space-", "peer-"];
 
 /// How the name of the stream begins that holds another one's metadata.
 pub(crate) const METADATA_PREFIX: &str = "$$";

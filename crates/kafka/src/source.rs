@@ -448,6 +448,8 @@ impl Source {
             request: None,
             traceparent: None,
             standing: Standing::Full,
+            memory: None,
+            entry: None,
         };
         serde_json::to_vec(&metadata).expect("metadata holds nothing that JSON cannot").into()
     }

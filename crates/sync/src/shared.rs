@@ -179,7 +179,7 @@ impl SharedEvent {
                 shared.check()?;
                 Ok(shared)
             }
-            Event::Principal(_) => Err(InvalidShared::Type(code)),
+            Event::Principal(_) | Event::Space(_) | Event::Peer(_) => Err(InvalidShared::Type(code)),
         }
     }
 

@@ -120,6 +120,8 @@ fn memory(random: &mut StdRng, number: usize, made: &[MemoryId]) -> Result<(Memo
         request: None,
         traceparent: None,
         standing: Standing::Full,
+        memory: None,
+        entry: None,
     };
     let mut ids = || EventId::new(Uuid::now_v7());
     let decision = Memory::new(id).decide(command, &mut Context { author, ids: &mut ids })?;

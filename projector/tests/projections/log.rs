@@ -211,6 +211,8 @@ fn metadata(author: &Authorship) -> Vec<u8> {
         request: None,
         traceparent: None,
         standing: Standing::Full,
+        memory: None,
+        entry: None,
     };
     serde_json::to_vec(&metadata).expect("plain JSON")
 }
