@@ -68,7 +68,7 @@ pub enum Offered {
     /// It does not go on from the last one. Either its author has no sound program, or the chain has forked before it: the entry
     /// that its sender has before it tells.
     Broken,
-    /// The chain has forked, and nothing after the fork is taken.
+    /// The chain has forked, and nothing from the fork on is taken.
     Frozen,
 }
 
@@ -120,7 +120,8 @@ impl Chain {
         if header.number <= self.number {
             return Offered::Behind;
         }
-        if self.fork.is_some() {
+        // What was said before the fork is the same on both branches.
+        if self.fork.as_ref().is_some_and(|fork| header.number >= fork.number()) {
             return Offered::Frozen;
         }
         if header.number > self.number + 1 {
@@ -149,7 +150,7 @@ impl Chain {
     pub fn compare(&mut self, known: &Entry, other: &Entry) -> Option<&Fork> {
         debug_assert_eq!(known.header().number, other.header().number);
         let number = known.header().number;
-        let is_news = self.fork.as_ref().is_none_or(|fork| number < fork.known.header().number);
+        let is_news = self.fork.as_ref().is_none_or(|fork| number < fork.number());
         if known.hash() == other.hash() || !is_news {
             return None;
         }
@@ -165,6 +166,11 @@ pub fn chain_of(entry: &Entry) -> ChainId {
 }
 
 impl Fork {
+    /// The number that two entries have.
+    pub fn number(&self) -> u64 {
+        self.known.header().number
+    }
+
     /// The number of the last entry that does not belong to a publication with a fork in it.
     fn sound(&self) -> u64 {
         let header = self.known.header();

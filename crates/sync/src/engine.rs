@@ -260,8 +260,10 @@ struct Session {
     reached: BTreeMap<ChainId, u64>,
     /// Chains that the other side has asked for, or sent: it is given what is new in them.
     following: BTreeSet<ChainId>,
-    /// Chains of which the other side was shown a fork.
-    proven: BTreeSet<ChainId>,
+    /// Chains of which the other side can prove that they have forked.
+    forked: BTreeSet<(SpaceId, Tag)>,
+    /// When it was asked for such proofs.
+    proofs: BTreeMap<(SpaceId, Tag), u64>,
     wanted: VecDeque<Pull>,
     pulling: BTreeSet<(SpaceId, Tag)>,
     /// Chains that were asked for in vain, and when: they are left alone for a while.

@@ -89,7 +89,8 @@ impl Replica {
     pub fn compared(&mut self, kept: &Entry, other: &Entry) -> Vec<Effect> {
         let space = kept.space();
         let Some(holding) = self.spaces.get_mut(&space) else { return Vec::new() };
-        let Some(held) = holding.chains.get_mut(&chain_of(kept)) else { return Vec::new() };
+        let id = chain_of(kept);
+        let held = holding.chains.entry(id).or_insert_with(|| Held::new(id));
         let Some(fork) = held.chain.compare(kept, other) else { return Vec::new() };
         let mut effects = vec![Effect::Forked(fork.clone())];
         effects.extend(holding.fold().then_some(Effect::SpaceChanged(space)));

@@ -31,6 +31,8 @@ pub const MAX_SPACES: usize = 1_024;
 pub const MAX_CHAINS: usize = 1_024;
 /// The most bytes of a brain's name.
 pub const MAX_NAME_BYTES: usize = 200;
+/// What stands for the first number in a pull that asks for a proof. The first entry of a chain has number 1.
+pub const PROOF: u64 = 0;
 /// What a head has on the wire.
 const HEAD_BYTES: usize = 40;
 /// About what an entry has on the wire besides its payload.
@@ -133,7 +135,7 @@ pub struct Pull {
     pub space: SpaceId,
     /// The chain.
     pub chain: Tag,
-    /// The first number wanted.
+    /// The first number wanted; [`PROOF`] for the proof that the chain has forked.
     pub from: u64,
 }
 
@@ -434,7 +436,7 @@ impl Frame {
             Body::Pull(pull) => Self::Pull(Pull {
                 space: space(&pull.space)?,
                 chain: Tag(array(&pull.chain, "chain")?),
-                from: pull.from.max(1),
+                from: pull.from,
             }),
             Body::Batch(batch) => Self::Batch(read_batch(batch)?),
             Body::Receipt(receipt) => Self::Receipt(read_receipt(receipt)?),

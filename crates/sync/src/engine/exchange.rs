@@ -9,7 +9,9 @@ use crate::chain::{Chain, ChainId, Fork, chain_of};
 use crate::entry::{Entry, Lane};
 use crate::key::{BrainKey, DeviceKey, SpaceId, Tag};
 use crate::replica;
-use crate::wire::{Batch, Frame, Head, InvalidFrame, MAX_BATCH_ENTRIES, MAX_SPACES, Pull, Receipt, SpaceHeads};
+use crate::wire::{
+    Batch, Frame, Head, InvalidFrame, MAX_BATCH_ENTRIES, MAX_SPACES, PROOF, Pull, Receipt, SpaceHeads,
+};
 
 impl Engine {
     /// Tells somebody who is there how far this brain is with all that they may read.
@@ -23,17 +25,8 @@ impl Engine {
         let Some(brain) = self.sessions.get(&device).and_then(|session| session.brain) else { return };
         let heads: Vec<SpaceHeads> =
             spaces.iter().filter_map(|space| self.heads_for(brain, *space, now)).collect();
-        let forked: Vec<ChainId> = heads.iter().flat_map(|told| self.forked_for(brain, told.space, now)).collect();
-        let proofs: Vec<Frame> = forked.iter().filter_map(|chain| self.proof(*chain)).collect();
         for part in heads.chunks(MAX_SPACES) {
             effects.push(Effect::Send { device, frame: Frame::Heads(part.to_vec()).to_bytes() });
-        }
-        if let Some(session) = self.sessions.get_mut(&device) {
-            for (chain, proof) in forked.into_iter().zip(proofs) {
-                if session.proven.insert(chain) {
-                    effects.push(Effect::Send { device, frame: proof.to_bytes() });
-                }
-            }
         }
     }
 
@@ -92,6 +85,12 @@ impl Engine {
         }
     }
 
+    /// Whether a brain has or had a part in a space.
+    fn is_member(&self, space: SpaceId, brain: BrainKey) -> bool {
+        let Some(rules) = self.replica.space(space) else { return false };
+        rules.owner() == brain || rules.grants().values().any(|grant| grant.to == brain)
+    }
+
     /// Whether a brain may tell this one of a space that it has never heard of.
     fn may_offer(&self, brain: BrainKey) -> bool {
         let own = self.brain();
@@ -116,11 +115,16 @@ impl Engine {
             if !known && !self.may_offer(brain) {
                 continue;
             }
+            if let Some(session) = self.sessions.get_mut(&device)
+                && session.forked.len() < MAX_HEADS
+            {
+                session.forked.extend(told.forked.iter().map(|chain| (told.space, *chain)));
+            }
             for head in told.heads {
                 self.hear_head(device, told.space, head, effects);
             }
         }
-        self.want(device, now);
+        self.want(device, now, effects);
         self.pump(device, effects);
         self.catch_up(device, now, effects);
     }
@@ -153,7 +157,7 @@ impl Engine {
     }
 
     /// Notes what the other side has and this one lacks.
-    pub(super) fn want(&mut self, device: DeviceKey, now: u64) {
+    pub(super) fn want(&mut self, device: DeviceKey, now: u64, effects: &mut Vec<Effect>) {
         let Some(session) = self.sessions.get(&device) else { return };
         let mut wanted: Vec<(Option<Lane>, Pull)> = Vec::new();
         for ((space, tag), head) in &session.heads {
@@ -166,13 +170,22 @@ impl Engine {
                 continue;
             }
             let reached = chain.and_then(|chain| self.replica.chain(*chain));
-            let frozen = reached.is_some_and(|chain| chain.fork().is_some());
-            let reached = reached.map_or(0, |chain| chain.number());
-            if head.number > reached && !frozen {
+            let last = reached
+                .and_then(Chain::fork)
+                .map_or(head.number, |fork| head.number.min(fork.number().saturating_sub(1)));
+            let reached = reached.map_or(0, Chain::number);
+            if last > reached {
                 let pull = Pull { space: *space, chain: *tag, from: reached + 1 };
                 wanted.push((chain.map(|chain| chain.lane), pull));
             }
         }
+        let proofs: Vec<(SpaceId, Tag)> = session
+            .forked
+            .iter()
+            .filter(|(space, tag)| self.wants(*space, None, now) && !self.is_forked(*space, *tag))
+            .filter(|place| session.proofs.get(place).is_none_or(|at| now >= at.saturating_add(STALLED_MS)))
+            .copied()
+            .collect();
         // First what says what counts, then what nothing is known of, which may be that too.
         wanted.sort_by_key(|(lane, _)| match lane {
             Some(Lane::Control) => 0,
@@ -181,7 +194,17 @@ impl Engine {
         });
         if let Some(session) = self.sessions.get_mut(&device) {
             session.wanted = wanted.into_iter().map(|(_, pull)| pull).collect();
+            for (space, chain) in proofs {
+                session.proofs.insert((space, chain), now);
+                let pull = Pull { space, chain, from: PROOF };
+                effects.push(Effect::Send { device, frame: Frame::Pull(pull).to_bytes() });
+            }
         }
+    }
+
+    fn is_forked(&self, space: SpaceId, chain: Tag) -> bool {
+        let chain = self.tags.get(&(space, chain)).and_then(|chain| self.replica.chain(*chain));
+        chain.is_some_and(|chain| chain.fork().is_some())
     }
 
     /// Asks for what is wanted, as much at once as is allowed.
@@ -198,6 +221,11 @@ impl Engine {
     fn serve(&mut self, device: DeviceKey, brain: BrainKey, pull: Pull, now: u64, effects: &mut Vec<Effect>) {
         let chain = self.tags.get(&(pull.space, pull.chain)).copied();
         let readable = chain.filter(|chain| self.may_read(brain, *chain, now));
+        if pull.from == PROOF {
+            let proof = readable.and_then(|chain| self.proof(chain));
+            effects.extend(proof.map(|proof| Effect::Send { device, frame: proof.to_bytes() }));
+            return;
+        }
         let Some(session) = self.sessions.get_mut(&device) else { return };
         match readable {
             Some(chain) if session.serving < MAX_SERVING => {
@@ -319,7 +347,7 @@ impl Engine {
                 session.stalled.retain(|(of, _), _| *of != space);
             }
             self.tell_heads(device, &[space], now, effects);
-            self.want(device, now);
+            self.want(device, now, effects);
             self.pump(device, effects);
         }
     }
@@ -332,19 +360,27 @@ impl Engine {
         now: u64,
         effects: &mut Vec<Effect>,
     ) -> Result<(), InvalidFrame> {
-        if let Some(session) = self.sessions.get_mut(&device)
-            && batch.asked
-        {
-            session.pulling.remove(&(batch.space, batch.chain));
+        if let Some(session) = self.sessions.get_mut(&device) {
+            let chain = (batch.space, batch.chain);
+            if batch.asked {
+                session.pulling.remove(&chain);
+            } else if session.heads.len() < MAX_HEADS {
+                // Where it is of no use yet, it is asked for when it is.
+                let number = batch.first + batch.len() as u64 - u64::from(!batch.is_empty());
+                let head =
+                    session.heads.entry(chain).or_insert(Head { chain: batch.chain, number, hash: Tag([0; 16]) });
+                head.number = head.number.max(number);
+            }
         }
         let reached = self.reached(batch.space, batch.chain);
         let taken = self.take_batch(device, brain, batch, now, effects);
-        if self.reached(batch.space, batch.chain) == reached
+        if batch.asked
+            && self.reached(batch.space, batch.chain) == reached
             && let Some(session) = self.sessions.get_mut(&device)
         {
             session.stalled.insert((batch.space, batch.chain), now);
         }
-        self.want(device, now);
+        self.want(device, now, effects);
         self.pump(device, effects);
         taken
     }
@@ -378,10 +414,7 @@ impl Engine {
         };
         let has_begun = self.replica.space(batch.space).is_some();
         let offers = batch.first == 1 && certificate.brain() == brain && self.may_offer(brain);
-        let is_member = self.replica.space(batch.space).is_some_and(|space| {
-            let author = certificate.brain();
-            space.owner() == author || space.grants().values().any(|grant| grant.to == author)
-        });
+        let is_member = self.is_member(batch.space, certificate.brain());
         if !(has_begun && is_member || !has_begun && offers) {
             // Whoever wrote it has no part in the space, as far as this brain knows; it may learn more.
             return Ok(());
@@ -391,18 +424,16 @@ impl Engine {
         if has_begun && !self.wants(batch.space, Some(chain.lane), now) || !has_begun && !begins(&entries) {
             return Ok(());
         }
-        self.admit(device, chain, certificate, batch.asked, entries, now, effects);
+        self.admit(device, chain, certificate, entries, now, effects);
         Ok(())
     }
 
     /// Takes entries that were checked alone.
-    #[allow(clippy::too_many_arguments, reason = "it is one step of the way in")]
     fn admit(
         &mut self,
         device: DeviceKey,
         chain: ChainId,
         certificate: Certificate,
-        asked: bool,
         mut entries: Vec<Entry>,
         now: u64,
         effects: &mut Vec<Effect>,
@@ -415,20 +446,16 @@ impl Engine {
             *theirs = (*theirs).max(last);
             // What they send now they need not be sent, and what comes after it they want.
             session.following.insert(chain);
-            if !asked && let Some(entry) = entries.last() {
-                let head = Head { chain: chain.tag(), number: last, hash: entry.hash().tag() };
-                session.heads.insert((chain.space, chain.tag()), head);
-            }
         }
-        if state.is_some_and(|chain| chain.fork().is_some()) {
-            return;
+        if let Some(fork) = state.and_then(Chain::fork) {
+            entries.retain(|entry| entry.header().number < fork.number());
         }
         // What is known must be the very same.
         let behind = entries.iter().take_while(|entry| entry.header().number <= reached).count();
         let rest = entries.split_off(behind);
         let same = entries.last().is_none_or(|last| last.header().number == reached && last.hash() == hash);
         if !same {
-            let from = entries[0].header().number;
+            let Some(from) = entries.first().map(|entry| entry.header().number) else { return };
             effects.push(Effect::Load(Load { chain, from, limit: behind, why: Why::Compared(device, entries) }));
             return;
         }
@@ -525,9 +552,8 @@ impl Engine {
     /// Shows everybody who is there the proof of a fork.
     fn accuse(&mut self, chain: ChainId, effects: &mut Vec<Effect>) {
         let Some(frame) = self.proof(chain).map(|proof| proof.to_bytes()) else { return };
-        for (device, session) in &mut self.sessions {
+        for (device, session) in &self.sessions {
             if session.brain.is_some() {
-                session.proven.insert(chain);
                 effects.push(Effect::Send { device: *device, frame: frame.clone() });
             }
         }
@@ -552,7 +578,10 @@ impl Engine {
         effects: &mut Vec<Effect>,
     ) {
         let chain = chain_of(&fork.known);
-        if !self.wants(chain.space, Some(chain.lane), now) || !self.may_read(brain, chain, now) {
+        if !self.wants(chain.space, None, now)
+            || !self.may_read(brain, chain, now)
+            || !self.is_member(chain.space, chain.author)
+        {
             return;
         }
         self.certificates.entry((chain.author, chain.epoch)).or_insert(certificate);

@@ -46,7 +46,8 @@ impl Session {
             heads: BTreeMap::new(),
             reached: BTreeMap::new(),
             following: BTreeSet::new(),
-            proven: BTreeSet::new(),
+            forked: BTreeSet::new(),
+            proofs: BTreeMap::new(),
             wanted: VecDeque::new(),
             pulling: BTreeSet::new(),
             stalled: BTreeMap::new(),
@@ -268,7 +269,7 @@ impl Engine {
         self.taken_up.retain(|_, (_, taken)| now <= taken.expires_at);
         self.dial(now, effects);
         for device in self.sessions.keys().copied().collect::<Vec<_>>() {
-            self.want(device, now);
+            self.want(device, now, effects);
             self.pump(device, effects);
         }
         for ((_, by), received) in &mut self.receipts {
