@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cairn_domain::claim::Authorship;
+use cairn_domain::claim::{Authorship, Standing};
 use cairn_domain::clock::Hlc;
 use cairn_domain::event::{Event, Metadata};
 use cairn_domain::field::{FieldName, FieldRole};
@@ -81,7 +81,7 @@ pub struct Done {
 /// Carries commands out. Cheap to share; one for a brain.
 pub struct Handler {
     kept: Arc<Kept>,
-    clock: Mutex<Hlc>,
+    pub(crate) clock: Mutex<Hlc>,
 }
 
 /// The log, and the memories that are kept folded. What is kept may be behind the log, never ahead of it.
@@ -357,7 +357,8 @@ impl Kept {
             let event = Event::Memory(decided.event.clone());
             let Authorship { principal, truth, origin, hlc, command, standing } = decided.author.clone();
             let correlation_id = command;
-            let metadata = Metadata { principal, truth, origin, hlc, correlation_id, standing, ..metadata.clone() };
+            let metadata =
+                Metadata { principal, truth, origin, hlc, correlation_id, standing, ..metadata.clone() };
             envelope(decided.id, &event, &metadata)
         });
         let streams = vec![StreamAppend {

@@ -10,6 +10,7 @@ mod handler;
 mod idempotency;
 mod principals;
 mod repository;
+mod sharing;
 
 pub use codec::{CodecError, decode_memory_event, envelope, read_metadata};
 pub use error::CommandError;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cairn_domain::claim::Standing;
 use cairn_domain::clock::Hlc;
 use cairn_domain::event::Metadata;
 use cairn_domain::id::PrincipalId;

@@ -328,6 +328,11 @@ impl Engine {
         self.certificates.get(&(author, epoch))
     }
 
+    /// The certificates of an author that are known.
+    pub fn certificates_of(&self, author: BrainKey) -> impl Iterator<Item = &Certificate> {
+        self.certificates.values().filter(move |certificate| certificate.brain() == author)
+    }
+
     /// Takes note of a certificate that is kept.
     pub fn restore_certificate(&mut self, certificate: Certificate) {
         self.certificates.insert((certificate.brain(), certificate.epoch()), certificate);
@@ -404,10 +409,13 @@ impl Engine {
 
     /// Does to the replica what an entry asks for; whatever is to be kept is collected by publication.
     fn absorb(&mut self, entries: Vec<Entry>, effects: &mut Vec<Effect>) {
+        let Some(space) = entries.first().map(Entry::space) else { return };
+        let about_space = entries.iter().any(|entry| entry.header().kind.lane() == Lane::Control);
+        let before = self.replica.space(space).filter(|_| about_space).cloned().map(Box::new);
+        let at = effects.len();
+        let mut restand = false;
         for entry in entries {
             let chain = chain_of(&entry);
-            let before = self.replica.space(chain.space).cloned();
-            let mut restand = false;
             for effect in self.replica.receive(entry) {
                 match effect {
                     replica::Effect::Keep(entry) => self.partial.entry(chain).or_default().push(entry),
@@ -424,9 +432,10 @@ impl Engine {
                 self.note(last);
                 keep(entries, effects);
             }
-            if restand {
-                effects.push(Effect::Restand { before: before.map(Box::new), space: chain.space });
-            }
+        }
+        if restand {
+            // First, so that a crash in between leaves nothing undone: what is not kept comes again, and does the same again.
+            effects.insert(at, Effect::Restand { before, space });
         }
     }
 }

@@ -8,7 +8,7 @@ use cairn_domain::event::{
     ClaimRetracted, Created, DecodeError, Event, FieldClaimed, MemoryEvent, SuggestionRejected,
 };
 use cairn_domain::field::FieldName;
-use cairn_domain::id::{EventId, PrincipalId};
+use cairn_domain::id::{EventId, MemoryId, PrincipalId};
 use cairn_domain::principal::Origin;
 use cairn_domain::value::InvalidValue;
 use uuid::Uuid;
@@ -195,10 +195,10 @@ impl SharedEvent {
     }
 }
 
-/// The name that an event of a brain's own has on all others. It begins like the event's own id, so that what was written together
+/// The name that an event about a memory, of a brain's own, has on all others. It begins like the event's own id, so that what was written together
 /// lies together there as well, and the rest binds it to the brain: nobody can make another one's.
-pub fn shared_name(author: BrainKey, id: EventId) -> EventId {
-    let hash = hash(b"cairn event 1\0", &[author.bytes(), id.uuid().as_bytes()]);
+pub fn shared_name(author: BrainKey, memory: MemoryId, id: EventId) -> EventId {
+    let hash = hash(b"cairn event 1\0", &[author.bytes(), memory.uuid().as_bytes(), id.uuid().as_bytes()]);
     let mut bytes: [u8; 16] = *hash.first_chunk().expect("a hash is longer");
     bytes[..6].copy_from_slice(&id.uuid().as_bytes()[..6]);
     EventId::new(uuid::Builder::from_custom_bytes(bytes).into_uuid())
@@ -312,9 +312,11 @@ mod tests {
     #[test]
     fn a_name_is_its_brains_and_sorts_like_the_id() {
         let (one, other) = (EventId::new(Uuid::now_v7()), id(7));
-        assert_ne!(shared_name(brain(1), one), shared_name(brain(2), one));
-        assert_ne!(shared_name(brain(1), one), shared_name(brain(1), other));
-        assert_eq!(shared_name(brain(1), one).uuid().as_bytes()[..6], one.uuid().as_bytes()[..6]);
+        let (here, there) = (MemoryId::new(Uuid::from_u128(1)), MemoryId::new(Uuid::from_u128(2)));
+        assert_ne!(shared_name(brain(1), here, one), shared_name(brain(2), here, one));
+        assert_ne!(shared_name(brain(1), here, one), shared_name(brain(1), there, one));
+        assert_ne!(shared_name(brain(1), here, one), shared_name(brain(1), here, other));
+        assert_eq!(shared_name(brain(1), here, one).uuid().as_bytes()[..6], one.uuid().as_bytes()[..6]);
         assert_ne!(principal_of(brain(1)), principal_of(brain(2)));
     }
 

@@ -289,7 +289,7 @@ impl World {
         let said: Vec<Said> = (0..self.random.random_range(1..4)).map(|_| self.claim(who)).collect();
         let node = &self.nodes[who];
         // Who may not write, says nothing.
-        if let Ok(entries) = node.engine.publish(self.space, &said, node.clock) {
+        if let Ok(entries) = node.engine.publish(self.space, &[said], node.clock) {
             self.say(who, entries);
         }
     }
@@ -385,7 +385,7 @@ impl World {
         let Some(liar) = self.liar() else { return };
         let (one, other) = (self.claim(liar), self.claim(liar));
         let node = &self.nodes[liar];
-        let branch = |said: Said| node.engine.publish(self.space, &[said], node.clock);
+        let branch = |said: Said| node.engine.publish(self.space, &[vec![said]], node.clock);
         let (Ok(one), Ok(other)) = (branch(one), branch(other)) else { return };
         let certificate = node.disk.certificates.get(&(node.brain(), node.epoch())).cloned();
         let certificate =

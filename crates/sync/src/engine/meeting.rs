@@ -85,6 +85,21 @@ impl Engine {
         self.taken_up.insert(device, (brain, taken));
     }
 
+    /// Devices of inviting brains that are to be met.
+    pub fn taking_up(&self) -> impl Iterator<Item = DeviceKey> {
+        self.taken_up.keys().copied()
+    }
+
+    /// A device can be found somewhere: it is dialled there too, if it is one that this brain knows.
+    pub fn found(&mut self, device: DeviceKey, addresses: Vec<String>) {
+        let known = self.peers.values_mut().find_map(|peer| peer.devices.get_mut(&device));
+        if let Some(known) = known
+            && !addresses.is_empty()
+        {
+            *known = addresses;
+        }
+    }
+
     /// Has nothing to do with a brain any more, or has again.
     pub fn block(&mut self, brain: BrainKey, blocked: bool) -> Vec<Effect> {
         if let Some(peer) = self.peers.get_mut(&brain) {

@@ -82,7 +82,7 @@ impl Engine {
     /// See [`CannotSay`].
     pub fn create_space(&self, name: &str, at: Hlc) -> Result<Vec<Entry>, CannotSay> {
         let control = Control::SpaceCreated { name: name.trim().to_owned() };
-        self.sign(None, Hash::NONE, vec![control_part(&control, at)?])
+        self.sign(None, Hash::NONE, vec![vec![control_part(&control, at)?]])
     }
 
     /// Says something about a space that this brain owns.
@@ -94,7 +94,7 @@ impl Engine {
         if rules.owner() != self.brain() {
             return Err(CannotSay::OwnerOnly);
         }
-        self.sign(Some(space), Hash::NONE, vec![control_part(control, at)?])
+        self.sign(Some(space), Hash::NONE, vec![vec![control_part(control, at)?]])
     }
 
     /// Offers a brain a part in a space.
@@ -146,14 +146,14 @@ impl Engine {
         let payload = serde_json::to_vec(&decision).expect("a plain word").into();
         let about = MemoryId::new(Uuid::nil());
         let part = Part { kind: EntryKind::Decision, memory: about, at, truth: Truth::User, payload };
-        self.sign(Some(space), grant, vec![part])
+        self.sign(Some(space), grant, vec![vec![part]])
     }
 
-    /// Shares what this brain's own have said, as one publication.
+    /// Shares what this brain's own have said: each part is one publication, which readers see whole or not at all.
     ///
     /// # Errors
     /// See [`CannotSay`].
-    pub fn publish(&self, space: SpaceId, said: &[Said], now: u64) -> Result<Vec<Entry>, CannotSay> {
+    pub fn publish(&self, space: SpaceId, said: &[Vec<Said>], now: u64) -> Result<Vec<Entry>, CannotSay> {
         let rules = self.replica.space(space).ok_or(CannotSay::NoSpace)?;
         let own = self.brain();
         let grant = match rules.owner() == own {
@@ -167,45 +167,61 @@ impl Engine {
             let Said { memory, at, truth, event } = said;
             Ok(Part { kind: event.kind(), memory: *memory, at: *at, truth: *truth, payload: event.to_bytes()? })
         };
-        self.sign(Some(space), grant, said.iter().map(part).collect::<Result<_, CannotSay>>()?)
+        let parts = said.iter().map(|said| said.iter().map(part).collect::<Result<Vec<_>, CannotSay>>());
+        self.sign(Some(space), grant, parts.collect::<Result<_, CannotSay>>()?)
     }
 
-    /// Signs the entries of one publication: they go on from what this brain has kept.
-    fn sign(&self, space: Option<SpaceId>, grant: Hash, parts: Vec<Part>) -> Result<Vec<Entry>, CannotSay> {
-        let Some(lane) = parts.first().map(|part| part.kind.lane()) else { return Ok(Vec::new()) };
+    /// Takes note of what this brain has said and kept, so that more can be said; what is to be sent of it follows from
+    /// [`Input::Said`](super::Input::Said).
+    pub fn take_said(&mut self, entries: &[Entry]) {
+        self.absorb(entries.to_vec(), &mut Vec::new());
+    }
+
+    /// Signs the entries of some publications, all of one lane: they go on from what this brain has kept.
+    fn sign(
+        &self,
+        space: Option<SpaceId>,
+        grant: Hash,
+        publications: Vec<Vec<Part>>,
+    ) -> Result<Vec<Entry>, CannotSay> {
+        let Some(lane) = publications.first().and_then(|parts| parts.first()).map(|part| part.kind.lane()) else {
+            return Ok(Vec::new());
+        };
         if self.epoch_lost {
             return Err(CannotSay::EpochLost);
         }
-        let count = u16::try_from(parts.len()).ok().filter(|count| *count <= MAX_PUBLICATION_ENTRIES);
-        let count = count.ok_or(CannotSay::TooMany)?;
         let (author, epoch) = (self.brain(), self.own.certificate.epoch());
         let chain = space.and_then(|space| self.replica.chain(ChainId { space, author, epoch, lane }));
         if chain.is_some_and(|chain| chain.fork().is_some()) {
             return Err(CannotSay::Forked);
         }
         let (mut number, mut previous) = chain.map_or((0, Hash::NONE), |chain| (chain.number(), chain.hash()));
-        let mut entries = Vec::with_capacity(parts.len());
-        for (preceding, part) in (0..count).zip(parts) {
-            number += 1;
-            let header = Header {
-                space,
-                author,
-                epoch,
-                number,
-                previous,
-                grant,
-                at: part.at,
-                truth: part.truth,
-                kind: part.kind,
-                memory: part.memory,
-                preceding,
-                following: count - preceding - 1,
-                payload_bytes: 0,
-                payload: Hash::NONE,
-            };
-            let entry = Entry::sign(header, part.payload, &self.own.device)?;
-            previous = entry.hash();
-            entries.push(entry);
+        let mut entries = Vec::with_capacity(publications.len());
+        for parts in publications {
+            let count = u16::try_from(parts.len()).ok().filter(|count| *count <= MAX_PUBLICATION_ENTRIES);
+            let count = count.ok_or(CannotSay::TooMany)?;
+            for (preceding, part) in (0..count).zip(parts) {
+                number += 1;
+                let header = Header {
+                    space,
+                    author,
+                    epoch,
+                    number,
+                    previous,
+                    grant,
+                    at: part.at,
+                    truth: part.truth,
+                    kind: part.kind,
+                    memory: part.memory,
+                    preceding,
+                    following: count - preceding - 1,
+                    payload_bytes: 0,
+                    payload: Hash::NONE,
+                };
+                let entry = Entry::sign(header, part.payload, &self.own.device)?;
+                previous = entry.hash();
+                entries.push(entry);
+            }
         }
         Ok(entries)
     }

@@ -1,0 +1,50 @@
+//! Why something about sharing cannot be done.
+
+use cairn_command::{CommandError, LoadError};
+use cairn_event_store::{AppendError, Position, StoreError};
+use cairn_sync::engine::CannotSay;
+use cairn_sync::key::{BrainKey, SpaceId};
+
+/// Why something about sharing cannot be done.
+#[derive(Debug, thiserror::Error)]
+pub enum SharingError {
+    /// The log does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The log refused an append.
+    #[error("the log refused what was to be kept")]
+    Append(#[from] AppendError),
+    /// A memory cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A command was not carried out.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The log holds what cannot be read.
+    #[error("what is kept at position {position} of the log about a space cannot be read")]
+    Damaged {
+        /// Where.
+        position: Position,
+    },
+    /// It cannot be said.
+    #[error(transparent)]
+    CannotSay(#[from] CannotSay),
+    /// There is no such peer.
+    #[error("brain {0} is not a peer; see `cairn peer list`")]
+    NoPeer(BrainKey),
+    /// There is no such space.
+    #[error("there is no space {0}; see `cairn space list`")]
+    NoSpace(SpaceId),
+    /// The text is no invitation.
+    #[error("this is no invitation; it begins with `cairn://pair/`")]
+    InvalidInvitation,
+    /// The invitation has expired.
+    #[error("this invitation has expired; ask for another one")]
+    Expired,
+    /// One cannot invite oneself.
+    #[error("this invitation is this brain's own")]
+    Own,
+    /// The service has stopped.
+    #[error("sharing has stopped; see the node's log for why, and start it again")]
+    Stopped,
+}

@@ -1,0 +1,484 @@
+//! Keeps in the log what the engine says is to be kept, and makes memories of what is shared.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use cairn_command::{Handler, RegisterPrincipal, envelope};
+use cairn_domain::claim::Standing;
+use cairn_domain::event::{
+    ChainBegun, EpochBegun, Event, ForkProven, InvitationEnded, MemoryEvent, Metadata, PeerEvent, PeerInvited,
+    PeerKnown, Shared, SpaceEntry, SpaceEvent, SpaceReceived, StandingChanged,
+};
+use cairn_domain::id::{EventId, MemoryId, memory_stream};
+use cairn_domain::principal::{Origin, Principal};
+use cairn_domain::truth::Truth;
+use cairn_event_store::{
+    AppendError, Direction, ExpectedRevision, NewAppend, NewEvent, Revision, StreamAppend, Tracking,
+};
+use cairn_sync::certificate::Certificate;
+use cairn_sync::chain::{ChainId, Fork, chain_of};
+use cairn_sync::engine::{Engine, Peer};
+use cairn_sync::entry::{Entry, EntryKind, Lane};
+use cairn_sync::key::{BrainKey, Hash, SpaceId};
+use cairn_sync::shared::{
+    InvalidShared, SharedEvent, command_of, creates, entry_id, origin_of, principal_of, publication_of,
+    shared_name,
+};
+use cairn_sync::space::{self, Space};
+use cairn_sync::wire::Receipt;
+use uuid::Uuid;
+
+use crate::error::SharingError;
+use crate::names::{
+    chain_stream, encode, encode_header, epoch_stream, invitation_stream, peer_stream, read_entry, space_stream,
+};
+
+/// How many entries are kept in one append.
+const KEPT_AT_ONCE: usize = 500;
+/// How many entries are looked at at once when what they count for has changed.
+const LOOKED_AT: usize = 1_000;
+
+/// What of the log is kept in memory, to tell what belongs where.
+pub struct Keeper {
+    pub(crate) handler: Arc<Handler>,
+    /// Who writes what nobody in particular does.
+    by: Principal,
+    /// The space that each shared memory is in.
+    pub(crate) places: BTreeMap<MemoryId, SpaceId>,
+    /// Memories that were erased here: what is said about them is not taken in.
+    pub(crate) erased: BTreeSet<MemoryId>,
+}
+
+impl Keeper {
+    /// Over a brain's log.
+    pub fn new(handler: Arc<Handler>, brain: BrainKey) -> Self {
+        let by = Principal {
+            id: principal_of(brain),
+            ceiling: Truth::Automation,
+            origin: Origin::of(Truth::Automation, "sharing"),
+        };
+        Self { handler, by, places: BTreeMap::new(), erased: BTreeSet::new() }
+    }
+
+    /// The space that a memory is in.
+    pub fn place(&self, memory: MemoryId) -> Option<SpaceId> {
+        self.places.get(&memory).copied()
+    }
+
+    pub(crate) fn stamp(&self) -> Metadata {
+        self.handler.stamp(&self.by)
+    }
+
+    /// An event of the brain's own about sharing.
+    pub(crate) fn fact(&self, event: Event) -> NewEvent {
+        envelope(EventId::new(Uuid::now_v7()), &event, &self.stamp())
+    }
+
+    pub(crate) async fn add(&self, stream: Arc<str>, event: Event) -> Result<(), SharingError> {
+        let streams =
+            vec![StreamAppend { stream, expected: ExpectedRevision::Any, events: vec![self.fact(event)] }];
+        self.handler.append(NewAppend { streams, tracking: None }).await?;
+        Ok(())
+    }
+
+    /// Keeps the certificate of an author before the first entry of theirs.
+    ///
+    /// # Errors
+    /// When the log does not answer.
+    pub async fn keep_certificate(&self, space: SpaceId, certificate: &Certificate) -> Result<(), SharingError> {
+        let certificate = encode(&certificate.to_bytes());
+        self.add(space_stream(space), Event::Space(SpaceEvent::ChainBegun(ChainBegun { certificate }))).await
+    }
+
+    /// Keeps that this device goes on in another epoch.
+    ///
+    /// # Errors
+    /// When the log does not answer.
+    pub async fn keep_epoch(&self, certificate: &Certificate) -> Result<(), SharingError> {
+        let certificate = encode(&certificate.to_bytes());
+        self.add(epoch_stream(), Event::Space(SpaceEvent::EpochBegun(EpochBegun { certificate }))).await
+    }
+
+    /// Keeps the proof of a fork.
+    ///
+    /// # Errors
+    /// When the log does not answer.
+    pub async fn keep_fork(&self, fork: &Fork) -> Result<(), SharingError> {
+        let proven = ForkProven { known: encode_header(&fork.known), other: encode_header(&fork.other) };
+        self.add(space_stream(fork.known.space()), Event::Space(SpaceEvent::ForkProven(proven))).await
+    }
+
+    /// Keeps what somebody has received.
+    ///
+    /// # Errors
+    /// When the log does not answer.
+    pub async fn keep_receipt(&self, by: BrainKey, receipt: &Receipt) -> Result<(), SharingError> {
+        let received = SpaceReceived { by: by.to_string(), receipt: encode(&receipt.to_bytes()) };
+        self.add(space_stream(receipt.space), Event::Space(SpaceEvent::Received(received))).await
+    }
+
+    /// Keeps what is known of a peer; the first time it is also registered as one who writes.
+    ///
+    /// # Errors
+    /// When the log does not answer.
+    pub async fn keep_peer(
+        &self,
+        brain: BrainKey,
+        peer: &Peer,
+        invitation: Option<Hash>,
+    ) -> Result<(), SharingError> {
+        let devices = peer.devices.iter().map(|(device, addresses)| (device.to_string(), addresses.clone()));
+        let known = PeerKnown { name: peer.name.clone(), devices: devices.collect(), blocked: peer.blocked };
+        let known = self.fact(Event::Peer(PeerEvent::Known(known)));
+        let stream = |stream, event| StreamAppend { stream, expected: ExpectedRevision::Any, events: vec![event] };
+        let mut streams = vec![stream(peer_stream(brain), known)];
+        if let Some(secret) = invitation {
+            let ended = PeerEvent::InvitationEnded(InvitationEnded { secret: secret.to_string() });
+            streams.push(stream(invitation_stream(), self.fact(Event::Peer(ended))));
+        }
+        self.handler.append(NewAppend { streams, tracking: None }).await?;
+        let register = RegisterPrincipal {
+            id: principal_of(brain),
+            name: peer.name.clone(),
+            ceiling: Truth::User,
+            origin: origin_of(brain),
+        };
+        match self.handler.register_principal(register, &self.by).await {
+            // It was registered before.
+            Ok(_) | Err(cairn_command::CommandError::Principal { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Keeps an invitation, by the hash of its secret.
+    ///
+    /// # Errors
+    /// When the log does not answer.
+    pub async fn keep_invitation(&self, secret: Hash, expires_at: u64) -> Result<(), SharingError> {
+        let invited = PeerInvited { secret: secret.to_string(), expires_at };
+        self.add(invitation_stream(), Event::Peer(PeerEvent::Invited(invited))).await
+    }
+
+    /// Entries that are kept, from a number on.
+    ///
+    /// # Errors
+    /// When the log does not answer, or holds something else.
+    pub async fn load(&self, chain: ChainId, from: u64, limit: usize) -> Result<Vec<Entry>, SharingError> {
+        let from = Revision(from.max(1) - 1);
+        let events =
+            self.handler.store().read_stream(&chain_stream(chain), from, Direction::Forwards, limit).await?;
+        events.iter().map(read_entry).collect()
+    }
+
+    /// Keeps what this brain has said, each where the chain has room for it; with the place in its own log that it was taken from.
+    /// Said again, it changes nothing.
+    ///
+    /// # Errors
+    /// When the log does not answer, or the chain has no room there: somebody else writes in this brain's name.
+    pub async fn keep_said(
+        &self,
+        entries: &[(Entry, Option<EventId>)],
+        tracking: Option<Tracking>,
+    ) -> Result<(), SharingError> {
+        let Some((first, _)) = entries.first() else { return Ok(()) };
+        let chain = chain_of(first);
+        let begins = first.header().number == 1;
+        let expected = match first.header().number {
+            1 => ExpectedRevision::NoStream,
+            number => ExpectedRevision::Exact(Revision(number - 2)),
+        };
+        let events = entries.iter().map(|(entry, of)| {
+            let id = of.map_or_else(|| entry_id(entry.hash()), |of| publication_of(entry.space(), of));
+            let cause = of.map(EventId::uuid);
+            self.entry_event(id, entry, cause)
+        });
+        let streams = vec![StreamAppend { stream: chain_stream(chain), expected, events: events.collect() }];
+        debug_assert!(!begins || first.header().previous == Hash::NONE);
+        self.handler.append(NewAppend { streams, tracking }).await?;
+        Ok(())
+    }
+
+    fn entry_event(&self, id: Uuid, entry: &Entry, cause: Option<Uuid>) -> NewEvent {
+        let payload = entry.payload().map(|payload| encode(payload));
+        let header = entry.header();
+        let (data, memory) = match header.kind.lane() {
+            Lane::Control => (SpaceEvent::Control(SpaceEntry { payload }), None),
+            Lane::Content => {
+                // Of what was erased only the header is kept, which says nothing.
+                let memory = (!self.erased.contains(&header.memory) && payload.is_some()).then_some(header.memory);
+                let payload = payload.filter(|_| memory.is_some());
+                (SpaceEvent::Entry(SpaceEntry { payload }), memory)
+            }
+        };
+        let entry = Some(encode_header(entry));
+        let metadata = Metadata { causation_id: cause, memory, entry, ..self.stamp() };
+        envelope(EventId::new(id), &Event::Space(data), &metadata)
+    }
+
+    /// Keeps entries of another brain, one after the other of one chain, and what they say about memories.
+    ///
+    /// # Errors
+    /// When the log does not answer or refuses them.
+    pub async fn keep(&mut self, entries: &[Entry], engine: &Engine) -> Result<(), SharingError> {
+        for part in entries.chunks(KEPT_AT_ONCE) {
+            self.keep_part(part, engine).await?;
+        }
+        Ok(())
+    }
+
+    async fn keep_part(&mut self, entries: &[Entry], engine: &Engine) -> Result<(), SharingError> {
+        let Some(first) = entries.first() else { return Ok(()) };
+        let mut refused: BTreeSet<EventId> = BTreeSet::new();
+        loop {
+            let mut streams = Streams::default();
+            let chain = chain_stream(chain_of(first));
+            let mut begun = Vec::new();
+            for entry in entries {
+                if entry.header().kind.lane() == Lane::Content {
+                    let memory = self.take_in(entry, engine, &mut refused, &mut streams).await?;
+                    begun.extend(memory);
+                }
+                streams.push(&chain, self.entry_event(entry_id(entry.hash()), entry, None));
+            }
+            let expected = match first.header().number {
+                1 => ExpectedRevision::NoStream,
+                number => ExpectedRevision::Exact(Revision(number - 2)),
+            };
+            match self.handler.append(streams.append(&chain, expected)).await {
+                Ok(_) => {
+                    self.places.extend(begun.into_iter().map(|memory| (memory, first.space())));
+                    if let Some(latest) = entries.iter().map(|entry| entry.header().at).max() {
+                        self.handler.observe(latest);
+                    }
+                    return Ok(());
+                }
+                // An author who uses one id for two things has said only the first.
+                Err(AppendError::EventIdReused { id }) if refused.insert(EventId::new(id)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// What an entry says about a memory, as an event of that memory. Gives the memory where it is the first that is heard of it.
+    async fn take_in(
+        &self,
+        entry: &Entry,
+        engine: &Engine,
+        refused: &mut BTreeSet<EventId>,
+        streams: &mut Streams,
+    ) -> Result<Option<MemoryId>, SharingError> {
+        let (header, space) = (entry.header(), entry.space());
+        let memory = header.memory;
+        let stream: Arc<str> = memory_stream(memory).into();
+        let Some(payload) = entry.payload().filter(|_| !self.erased.contains(&memory)) else { return Ok(None) };
+        let mut begun = None;
+        match self.places.get(&memory) {
+            Some(place) if *place == space => {}
+            // It is in another space: a grant for this one gives nothing there.
+            Some(_) => return Ok(None),
+            None if streams.has(&stream) => {}
+            None => {
+                let known = self.handler.store().read_stream(&stream, Revision(0), Direction::Forwards, 1).await?;
+                if !known.is_empty() {
+                    // It is this brain's own, and not shared.
+                    return Ok(None);
+                }
+                let shared = Event::Memory(MemoryEvent::Shared(Shared { space: Some(space.to_string()) }));
+                streams.push(&stream, self.fact(shared));
+                begun = Some(memory);
+            }
+        }
+        let known = matches!(header.kind, EntryKind::Claim | EntryKind::Change);
+        let said = match known.then(|| SharedEvent::parse(payload)) {
+            Some(Ok(said)) => said,
+            // It is kept and passed on; what it says may be known to a later program.
+            Some(Err(_)) | None => return Ok(begun),
+        };
+        let id = shared_name(header.author, memory, said.id);
+        if refused.contains(&id) || streams.holds(id) {
+            return Ok(begun);
+        }
+        let standing = standing_of(engine.replica().standing(space, header), &said);
+        let said = self.resolved(said, memory, engine.brain()).await?;
+        let metadata = Metadata {
+            principal: principal_of(header.author),
+            truth: header.truth,
+            origin: origin_of(header.author),
+            hlc: header.at,
+            correlation_id: command_of(header.author, memory.uuid(), header.at),
+            causation_id: Some(entry_id(entry.hash())),
+            standing,
+            ..self.stamp()
+        };
+        streams.push(&stream, envelope(id, &Event::Memory(said.event), &metadata));
+        Ok(begun)
+    }
+
+    /// The same with this brain's own events under their own names.
+    async fn resolved(
+        &self,
+        said: SharedEvent,
+        memory: MemoryId,
+        own: BrainKey,
+    ) -> Result<SharedEvent, SharingError> {
+        let Some(field) = said.field().filter(|_| said.refers()) else { return Ok(said) };
+        let loaded = self.handler.load(memory).await?;
+        let claims = loaded.memory.field(&field).into_iter().flat_map(|claims| claims.all());
+        let claims = claims.map(|claim| (claim.id, &claim.author));
+        let edits = loaded.memory.body().edits().iter().map(|edit| (edit.id, &edit.author));
+        let own_events = claims.chain(edits).filter(|(_, author)| !author.origin.is_peer());
+        let names: BTreeMap<EventId, EventId> =
+            own_events.map(|(id, _)| (shared_name(own, memory, id), id)).collect();
+        Ok(said.renamed(|_, id| names.get(&id).copied().unwrap_or(id)))
+    }
+
+    /// Says of everything in a space that counts for something else now what it counts for.
+    ///
+    /// # Errors
+    /// When the log does not answer.
+    pub async fn restand(
+        &mut self,
+        space: SpaceId,
+        before: Option<&Space>,
+        engine: &Engine,
+    ) -> Result<(), SharingError> {
+        let chains: Vec<ChainId> = engine.replica().chains(space).map(|chain| chain.id()).collect();
+        for chain in chains.into_iter().filter(|chain| chain.lane == Lane::Content) {
+            if chain.author == engine.brain() {
+                continue;
+            }
+            let mut from = 1;
+            loop {
+                let entries = self.load(chain, from, LOOKED_AT).await?;
+                self.restand_entries(&entries, before, engine).await?;
+                from += entries.len() as u64;
+                if entries.len() < LOOKED_AT {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn restand_entries(
+        &self,
+        entries: &[Entry],
+        before: Option<&Space>,
+        engine: &Engine,
+    ) -> Result<(), SharingError> {
+        let mut changed: BTreeMap<(MemoryId, Standing), Vec<EventId>> = BTreeMap::new();
+        for entry in entries {
+            let header = entry.header();
+            if self.places.get(&header.memory) != Some(&entry.space()) {
+                continue;
+            }
+            let Some(Ok(said)) = entry.payload().map(|payload| SharedEvent::parse(payload)) else { continue };
+            let was = before.map(|space| standing_of(space.standing(header), &said));
+            let is = standing_of(engine.replica().standing(entry.space(), header), &said);
+            if was != Some(is) {
+                let id = shared_name(header.author, header.memory, said.id);
+                changed.entry((header.memory, is)).or_default().push(id);
+            }
+        }
+        let mut streams = Streams::default();
+        for ((memory, standing), events) in changed {
+            let event = MemoryEvent::StandingChanged(StandingChanged { events, standing });
+            streams.push(&memory_stream(memory).into(), self.fact(Event::Memory(event)));
+        }
+        if !streams.is_empty() {
+            self.handler.append(streams.append("", ExpectedRevision::Any)).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts a memory of this brain's own into a space, or takes it out of the one it is in.
+    ///
+    /// # Errors
+    /// When the log does not answer.
+    pub async fn put(&mut self, memory: MemoryId, space: Option<SpaceId>) -> Result<(), SharingError> {
+        let shared = Shared { space: space.map(|space| space.to_string()) };
+        let event = Event::Memory(MemoryEvent::Shared(shared));
+        self.add(memory_stream(memory).into(), event).await?;
+        self.note_place(memory, space);
+        Ok(())
+    }
+
+    pub(crate) fn note_place(&mut self, memory: MemoryId, space: Option<SpaceId>) {
+        match space {
+            Some(space) => drop(self.places.insert(memory, space)),
+            None => drop(self.places.remove(&memory)),
+        }
+    }
+}
+
+/// What an entry counts for in its memory.
+fn standing_of(standing: space::Standing, said: &SharedEvent) -> Standing {
+    match standing {
+        space::Standing::Full => Standing::Full,
+        // A memory that is only suggested is none.
+        space::Standing::Suggestion if creates(&said.event) => Standing::Held,
+        space::Standing::Suggestion => Standing::Suggestion,
+        space::Standing::Held(_) => Standing::Held,
+    }
+}
+
+/// The name that one of this brain's events has for others; what came from others has it already.
+pub(crate) fn name_for_others(
+    brain: BrainKey,
+    memory: &cairn_domain::memory::Memory,
+    field: &cairn_domain::field::FieldName,
+    id: EventId,
+) -> EventId {
+    let claim = memory.field(field).and_then(|claims| claims.get(id)).map(|claim| &claim.author);
+    let author = claim.or_else(|| memory.body().edit(id).map(|edit| &edit.author));
+    match author {
+        Some(author) if author.origin.is_peer() => id,
+        Some(_) | None => shared_name(brain, memory.id(), id),
+    }
+}
+
+/// Whether something cannot be shared at all.
+pub(crate) fn cannot_be_shared(said: &SharedEvent) -> Option<InvalidShared> {
+    said.to_bytes().err()
+}
+
+/// Events for several streams, in one append.
+#[derive(Default)]
+struct Streams {
+    order: Vec<Arc<str>>,
+    events: BTreeMap<Arc<str>, Vec<NewEvent>>,
+    ids: BTreeSet<Uuid>,
+}
+
+impl Streams {
+    fn push(&mut self, stream: &Arc<str>, event: NewEvent) {
+        self.ids.insert(event.id);
+        let events = self.events.entry(Arc::clone(stream)).or_insert_with(|| {
+            self.order.push(Arc::clone(stream));
+            Vec::new()
+        });
+        events.push(event);
+    }
+
+    fn has(&self, stream: &Arc<str>) -> bool {
+        self.events.contains_key(stream)
+    }
+
+    fn holds(&self, id: EventId) -> bool {
+        self.ids.contains(&id.uuid())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// As one append, in which one stream is expected to be at a revision.
+    fn append(mut self, checked: &str, expected: ExpectedRevision) -> NewAppend {
+        let streams = self.order.into_iter().map(|stream| {
+            let events = self.events.remove(&stream).unwrap_or_default();
+            let expected = if &*stream == checked { expected } else { ExpectedRevision::Any };
+            StreamAppend { stream, expected, events }
+        });
+        NewAppend { streams: streams.collect(), tracking: None }
+    }
+}

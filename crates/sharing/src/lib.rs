@@ -1,0 +1,21 @@
+//! What brains share, kept in the log: entries as they were signed, the memories that are made of them, and what this brain itself has said.
+//!
+//! Start at [`Sharing`], which drives the engine of the crate `cairn-sync` over a [`Transport`]. `docs/federation.md` explains what it does.
+
+mod error;
+mod invitation;
+mod keeper;
+mod names;
+mod publishing;
+mod restore;
+mod service;
+mod transport;
+mod view;
+
+pub use error::SharingError;
+pub use invitation::{InvitationLink, words};
+pub use keeper::Keeper;
+pub use restore::Selections;
+pub use service::{Offering, Selecting, Sharing, SharingConfig};
+pub use transport::{Happening, Transport};
+pub use view::{GrantView, InvitationView, PeerView, ReceiptView, SpaceView, View};

@@ -1,0 +1,327 @@
+//! From the private log into spaces: what this brain's own write about a memory that is in a space is signed and said there.
+
+use std::collections::BTreeMap;
+
+use cairn_command::{decode_memory_event, read_metadata};
+use cairn_domain::event::{MemoryEvent, Metadata, SelectionChanged, Shared};
+use cairn_domain::field::{FieldName, FieldRole};
+use cairn_domain::id::{EventId, MemoryId, memory_of_stream, memory_stream};
+use cairn_domain::memory::Memory;
+use cairn_domain::truth::Truth;
+use cairn_domain::value::Value;
+use cairn_event_store::{AppendError, Direction, Position, RecordedEvent, Revision, Tracking};
+use cairn_sync::engine::{CannotSay, Engine, Said};
+use cairn_sync::entry::{Entry, MAX_PUBLICATION_ENTRIES};
+use cairn_sync::key::SpaceId;
+use cairn_sync::shared::{SharedEvent, publication_of};
+
+use crate::error::SharingError;
+use crate::keeper::{Keeper, cannot_be_shared, name_for_others};
+use crate::restore::Selections;
+
+/// Under what name the log keeps how far it was looked through.
+pub const SOURCE: &str = "sharing";
+/// The most entries that are kept in one append.
+const SAID_AT_ONCE: usize = 500;
+/// How many events of a memory are read at once.
+const PAGE: usize = 1_000;
+/// A field that keeps its memory out of every space, and how the names of fields begin that stay here.
+const PRIVATE: &str = "private";
+
+/// What is to be said, with the events it was taken from.
+type Publication = Vec<(Said, EventId)>;
+
+impl Keeper {
+    /// How far the log was looked through for what is to be said.
+    ///
+    /// # Errors
+    /// When the log does not answer.
+    pub async fn published(&self) -> Result<Position, SharingError> {
+        Ok(Position(self.handler.store().tracking(SOURCE).await?.unwrap_or(0)))
+    }
+
+    /// Looks at the next events of memories: says what is to be said, and puts memories into spaces and takes them out. Gives what was said,
+    /// which is kept by then.
+    ///
+    /// # Errors
+    /// When the log does not answer.
+    pub async fn publish(
+        &mut self,
+        events: &[RecordedEvent],
+        selections: &Selections,
+        engine: &mut Engine,
+        now: u64,
+    ) -> Result<Vec<Vec<Entry>>, SharingError> {
+        let mut publications: BTreeMap<SpaceId, Vec<Publication>> = BTreeMap::new();
+        for event in events {
+            let Some(memory) = memory_of_stream(&event.stream) else { continue };
+            if &*event.event_type == "memory.erased" {
+                self.erased.insert(memory);
+                continue;
+            }
+            let Some(decoded) = decode_memory_event(event).map_err(|_| damaged(event))? else { continue };
+            let metadata = read_metadata(event).map_err(|_| damaged(event))?;
+            if let MemoryEvent::Shared(Shared { space }) = &decoded {
+                let space: Option<SpaceId> = space.as_ref().and_then(|space| space.parse().ok());
+                self.note_place(memory, space);
+                if let Some(space) = space {
+                    let said = self.everything(memory, event.revision, space, engine).await?;
+                    publications.entry(space).or_default().extend(said);
+                }
+                continue;
+            }
+            self.select(memory, &decoded, selections, engine).await?;
+            let Some(space) = self.place(memory).filter(|_| !metadata.origin.is_peer()) else { continue };
+            let id = EventId::new(event.id);
+            if let Some(said) = self.said(memory, id, decoded, &metadata, engine).await? {
+                let publications = publications.entry(space).or_default();
+                match publications.last_mut() {
+                    // What one command did is one publication.
+                    Some(last) if belongs(last, &said) => last.push((said, id)),
+                    _ => publications.push(vec![(said, id)]),
+                }
+            }
+        }
+        let mut tracking = events.last().map(|last| Tracking { source: SOURCE.into(), position: last.position.0 });
+        let mut all = Vec::new();
+        let spaces = publications.len();
+        for (number, (space, publications)) in publications.into_iter().enumerate() {
+            let tracking = if number + 1 == spaces { tracking.take() } else { None };
+            all.extend(self.say(space, publications, tracking, engine, now).await?);
+        }
+        Ok(all)
+    }
+
+    /// Signs and keeps publications in a space.
+    async fn say(
+        &mut self,
+        space: SpaceId,
+        publications: Vec<Publication>,
+        mut tracking: Option<Tracking>,
+        engine: &mut Engine,
+        now: u64,
+    ) -> Result<Vec<Vec<Entry>>, SharingError> {
+        let mut all = Vec::new();
+        let mut parts = in_parts(publications).into_iter().peekable();
+        while let Some(part) = parts.next() {
+            let tracking = if parts.peek().is_none() { tracking.take() } else { None };
+            let mut part = part;
+            loop {
+                let said: Vec<Vec<Said>> =
+                    part.iter().map(|said| said.iter().map(|(said, _)| said.clone()).collect()).collect();
+                let entries = match engine.publish(space, &said, now) {
+                    Ok(entries) => entries,
+                    Err(CannotSay::Role | CannotSay::NoSpace) => break,
+                    Err(error) => return Err(error.into()),
+                };
+                let of = part.iter().flatten().map(|(_, of)| Some(*of));
+                let kept: Vec<_> = entries.iter().cloned().zip(of).collect();
+                match self.keep_said(&kept, tracking.clone()).await {
+                    Ok(()) => {
+                        engine.take_said(&entries);
+                        all.push(entries);
+                        break;
+                    }
+                    // Some was said before the node stopped; the rest is said now.
+                    Err(SharingError::Append(AppendError::EventIdReused { .. })) => {
+                        let before = part.iter().map(Vec::len).sum::<usize>();
+                        part = self.unsaid(space, part).await?;
+                        if part.is_empty() || part.iter().map(Vec::len).sum::<usize>() == before {
+                            break;
+                        }
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    async fn unsaid(
+        &self,
+        space: SpaceId,
+        publications: Vec<Publication>,
+    ) -> Result<Vec<Publication>, SharingError> {
+        let mut rest = Vec::new();
+        for publication in publications {
+            let mut unsaid = Vec::new();
+            for (said, of) in publication {
+                if self.handler.store().event(publication_of(space, of)).await?.is_none() {
+                    unsaid.push((said, of));
+                }
+            }
+            if !unsaid.is_empty() {
+                rest.push(unsaid);
+            }
+        }
+        Ok(rest)
+    }
+
+    /// All that this brain's own have written about a memory before it came into a space.
+    async fn everything(
+        &self,
+        memory: MemoryId,
+        until: Revision,
+        space: SpaceId,
+        engine: &Engine,
+    ) -> Result<Vec<Publication>, SharingError> {
+        let mut publications: Vec<Publication> = Vec::new();
+        let stream = memory_stream(memory);
+        let mut from = Revision(0);
+        loop {
+            let events = self.handler.store().read_stream(&stream, from, Direction::Forwards, PAGE).await?;
+            for event in events.iter().filter(|event| event.revision < until) {
+                let Some(decoded) = decode_memory_event(event).map_err(|_| damaged(event))? else { continue };
+                let metadata = read_metadata(event).map_err(|_| damaged(event))?;
+                let id = EventId::new(event.id);
+                let is_said = || self.handler.store().event(publication_of(space, id));
+                if metadata.origin.is_peer() || is_said().await?.is_some() {
+                    continue;
+                }
+                if let Some(said) = self.said(memory, id, decoded, &metadata, engine).await? {
+                    match publications.last_mut() {
+                        // Newcomers see the memory as it is, and not how it came about.
+                        Some(last) if last.len() < usize::from(MAX_PUBLICATION_ENTRIES) => last.push((said, id)),
+                        _ => publications.push(vec![(said, id)]),
+                    }
+                }
+            }
+            match events.last() {
+                Some(last) if events.len() == PAGE && last.revision < until => from = last.revision.next(),
+                _ => return Ok(publications),
+            }
+        }
+    }
+
+    /// What others are told of an event: nothing where it stays here.
+    async fn said(
+        &self,
+        memory: MemoryId,
+        id: EventId,
+        event: MemoryEvent,
+        metadata: &Metadata,
+        engine: &Engine,
+    ) -> Result<Option<Said>, SharingError> {
+        let Some(event) = SharedEvent::of(id, event) else { return Ok(None) };
+        if event.field().is_some_and(|field| self.stays_here(memory, &field)) {
+            return Ok(None);
+        }
+        let event = match event.refers() {
+            true => {
+                let loaded = self.handler.load(memory).await?;
+                let (own, field) = (engine.brain(), event.field());
+                let named =
+                    |id| field.as_ref().map_or(id, |field| name_for_others(own, &loaded.memory, field, id));
+                event.renamed(|_, id| named(id))
+            }
+            false => event,
+        };
+        if let Some(why) = cannot_be_shared(&event) {
+            tracing::warn!(%memory, event = %id, %why, "a change of a shared memory stays here");
+            return Ok(None);
+        }
+        Ok(Some(Said { memory, at: metadata.hlc, truth: metadata.truth, event }))
+    }
+
+    /// Whether what is said about a field is not told to others.
+    fn stays_here(&self, memory: MemoryId, field: &FieldName) -> bool {
+        match field.role() {
+            FieldRole::Attribute(name) => {
+                name.strip_prefix(PRIVATE).is_some_and(|rest| rest.is_empty() || rest.starts_with(['_', '-', ' ']))
+            }
+            // That there is another memory is told to those who share that one, too.
+            FieldRole::Link { target, .. } => self.place(target) != self.place(memory),
+            FieldRole::Title | FieldRole::Body | FieldRole::Kind | FieldRole::Archived | FieldRole::Tag(_) => {
+                false
+            }
+        }
+    }
+
+    /// Puts a memory into the space that it is chosen for, or takes it out, after something that can matter for that.
+    async fn select(
+        &mut self,
+        memory: MemoryId,
+        event: &MemoryEvent,
+        selections: &Selections,
+        engine: &Engine,
+    ) -> Result<(), SharingError> {
+        let matters = match event {
+            MemoryEvent::FieldClaimed(claimed) => match claimed.field.role() {
+                FieldRole::Tag(_) => true,
+                FieldRole::Attribute(name) => name == PRIVATE,
+                _ => false,
+            },
+            MemoryEvent::Created(_) | MemoryEvent::ClaimRetracted(_) | MemoryEvent::SuggestionRejected(_) => true,
+            _ => false,
+        };
+        if !matters || selections.is_empty() {
+            return Ok(());
+        }
+        self.choose(memory, selections, engine).await
+    }
+
+    /// Puts a memory into the space that it is chosen for, or takes it out.
+    ///
+    /// # Errors
+    /// When the log does not answer.
+    pub async fn choose(
+        &mut self,
+        memory: MemoryId,
+        selections: &Selections,
+        engine: &Engine,
+    ) -> Result<(), SharingError> {
+        let loaded = self.handler.load(memory).await?;
+        let state = &loaded.memory;
+        let is_own = state.created().is_some_and(|author| !author.origin.is_peer());
+        if !is_own || !state.is_present() {
+            return Ok(());
+        }
+        let chosen = selections
+            .iter()
+            .find(|(space, selection)| engine.replica().space(**space).is_some() && selects(selection, state));
+        let (place, chosen) = (self.place(memory), chosen.map(|(space, _)| *space));
+        if place != chosen {
+            self.put(memory, chosen).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a memory is among those that were chosen.
+fn selects(selection: &SelectionChanged, memory: &Memory) -> bool {
+    let private: Option<FieldName> = PRIVATE.parse().ok();
+    let private = private.and_then(|name| memory.value(&name).cloned());
+    if !matches!(private, None | Some(Value::Empty | Value::Flag(false))) {
+        return false;
+    }
+    // What an AI thinks of a memory shares it with nobody.
+    let mut tags = memory.tags().filter(|(_, claim)| claim.author.truth <= Truth::Automation);
+    selection.memories.contains(&memory.id())
+        || selection.tag.as_ref().is_some_and(|wanted| tags.any(|(tag, _)| tag == wanted))
+}
+
+fn belongs(publication: &Publication, said: &Said) -> bool {
+    let same = |(last, _): &(Said, EventId)| (last.memory, last.at) == (said.memory, said.at);
+    publication.last().is_some_and(same) && publication.len() < usize::from(MAX_PUBLICATION_ENTRIES)
+}
+
+/// Publications in parts that each fit into one append.
+fn in_parts(publications: Vec<Publication>) -> Vec<Vec<Publication>> {
+    let mut parts: Vec<Vec<Publication>> = Vec::new();
+    let mut room = 0;
+    for publication in publications {
+        if publication.len() > room {
+            parts.push(Vec::new());
+            room = SAID_AT_ONCE;
+        }
+        room = room.saturating_sub(publication.len());
+        if let Some(part) = parts.last_mut() {
+            part.push(publication);
+        }
+    }
+    parts
+}
+
+fn damaged(event: &RecordedEvent) -> SharingError {
+    SharingError::Damaged { position: event.position }
+}

@@ -1,0 +1,532 @@
+//! The service: one task that owns the engine, and the handle by which the rest of the node speaks with it.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cairn_command::Handler;
+use cairn_domain::event::{Event, MemoryEvent, SelectionChanged, SpaceEvent};
+use cairn_domain::field::FieldRole;
+use cairn_domain::id::{MEMORY_STREAM_PREFIX, MemoryId, memory_of_stream};
+use cairn_event_store::{Direction, Filter, Position, Subscription, subscribe};
+use cairn_sync::certificate::Certificate;
+use cairn_sync::control::Decision;
+use cairn_sync::engine::{Effect, Engine, Identity, Input, Invitation, News, Offer, TakenUp};
+use cairn_sync::entry::Entry;
+use cairn_sync::key::{BrainKey, DeviceKey, Epoch, Hash, SpaceId};
+use ed25519_dalek::SigningKey;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use crate::error::SharingError;
+use crate::invitation::{InvitationLink, SECRET_BYTES};
+use crate::keeper::Keeper;
+use crate::names::space_stream;
+use crate::restore::Selections;
+use crate::transport::{Happening, Transport};
+use crate::view::{InvitationView, View};
+
+/// How many requests wait at most.
+const QUEUED_REQUESTS: usize = 64;
+/// How many events of the log are looked at at once.
+const LOOKED_AT: usize = 512;
+/// How often the engine hears that time has passed.
+const TICK: Duration = Duration::from_millis(500);
+/// How many events are read at once where memories are looked for.
+const PAGE: usize = 4_096;
+
+/// Who a brain is among others.
+pub struct SharingConfig {
+    /// The brain's key.
+    pub brain: SigningKey,
+    /// The device's key.
+    pub device: SigningKey,
+    /// What its owner calls the brain.
+    pub name: String,
+}
+
+/// What is offered to somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offering {
+    /// In which space.
+    pub space: SpaceId,
+    /// What.
+    pub offer: Offer,
+}
+
+/// Which memories are to be in a space.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selecting {
+    /// The space.
+    pub space: SpaceId,
+    /// The memories.
+    pub selection: SelectionChanged,
+}
+
+/// The handle of the service.
+#[derive(Clone)]
+pub struct Sharing {
+    requests: mpsc::Sender<Request>,
+    brain: BrainKey,
+}
+
+type Answer<T> = oneshot::Sender<Result<T, SharingError>>;
+
+enum Request {
+    View(Answer<View>),
+    Invite(Duration, Answer<InvitationView>),
+    Accept(Box<InvitationLink>, Answer<BrainKey>),
+    Create(String, SelectionChanged, Answer<SpaceId>),
+    Select(Selecting, Answer<()>),
+    Offer(Offering, Answer<Hash>),
+    Revoke(SpaceId, Hash, Answer<()>),
+    Decide(SpaceId, Decision, Answer<()>),
+    Block(BrainKey, bool, Answer<()>),
+}
+
+impl Sharing {
+    /// Begins to share: puts together what the log holds, and starts the task. It ends when it is told to, or when the log fails.
+    ///
+    /// # Errors
+    /// When the log does not answer, or holds what cannot be read.
+    pub async fn start(
+        config: SharingConfig,
+        handler: Arc<Handler>,
+        transport: Arc<dyn Transport>,
+        happenings: mpsc::Receiver<Happening>,
+        stop: CancellationToken,
+    ) -> Result<(Self, tokio::task::JoinHandle<()>), SharingError> {
+        let brain = BrainKey::of(&config.brain);
+        let service = Service::open(config, handler, transport).await?;
+        let (requests, received) = mpsc::channel(QUEUED_REQUESTS);
+        let task = tokio::spawn(async move {
+            if let Err(error) = service.run(received, happenings, stop).await {
+                error!(%error, "sharing has stopped");
+            }
+        });
+        Ok((Self { requests, brain }, task))
+    }
+
+    /// This brain's key.
+    pub fn brain(&self) -> BrainKey {
+        self.brain
+    }
+
+    /// Everything about sharing as it is now.
+    ///
+    /// # Errors
+    /// [`SharingError::Stopped`].
+    pub async fn view(&self) -> Result<View, SharingError> {
+        self.ask(Request::View).await
+    }
+
+    /// Makes an invitation that can be taken up once within a time.
+    ///
+    /// # Errors
+    /// When the log does not answer.
+    pub async fn invite(&self, within: Duration) -> Result<InvitationView, SharingError> {
+        self.ask(|answer| Request::Invite(within, answer)).await
+    }
+
+    /// Takes up another brain's invitation. Whether it can be met shows in [`Self::view`].
+    ///
+    /// # Errors
+    /// When it is no invitation, or one that has expired.
+    pub async fn accept(&self, link: &str) -> Result<BrainKey, SharingError> {
+        let link = Box::new(InvitationLink::parse(link)?);
+        self.ask(|answer| Request::Accept(link, answer)).await
+    }
+
+    /// Begins a space.
+    ///
+    /// # Errors
+    /// When its name is empty or too long, or the log does not answer.
+    pub async fn create(&self, name: String, selection: SelectionChanged) -> Result<SpaceId, SharingError> {
+        self.ask(|answer| Request::Create(name, selection, answer)).await
+    }
+
+    /// Chooses which memories are in a space.
+    ///
+    /// # Errors
+    /// When there is no such space, or the log does not answer.
+    pub async fn select(&self, selecting: Selecting) -> Result<(), SharingError> {
+        self.ask(|answer| Request::Select(selecting, answer)).await
+    }
+
+    /// Offers a brain a part in a space. Gives the grant.
+    ///
+    /// # Errors
+    /// When the space is not this brain's, or the log does not answer.
+    pub async fn offer(&self, offering: Offering) -> Result<Hash, SharingError> {
+        self.ask(|answer| Request::Offer(offering, answer)).await
+    }
+
+    /// Ends a grant.
+    ///
+    /// # Errors
+    /// When the space is not this brain's, there is no such grant, or the log does not answer.
+    pub async fn revoke(&self, space: SpaceId, grant: Hash) -> Result<(), SharingError> {
+        self.ask(|answer| Request::Revoke(space, grant, answer)).await
+    }
+
+    /// Says to all open offers of a space whether this brain takes them.
+    ///
+    /// # Errors
+    /// When there is no such space, or the log does not answer.
+    pub async fn decide(&self, space: SpaceId, decision: Decision) -> Result<(), SharingError> {
+        self.ask(|answer| Request::Decide(space, decision, answer)).await
+    }
+
+    /// Has nothing to do with a brain any more, or has again.
+    ///
+    /// # Errors
+    /// When it is no peer, or the log does not answer.
+    pub async fn block(&self, brain: BrainKey, blocked: bool) -> Result<(), SharingError> {
+        self.ask(|answer| Request::Block(brain, blocked, answer)).await
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<T, SharingError> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(request(answer)).await.map_err(|_| SharingError::Stopped)?;
+        answered.await.map_err(|_| SharingError::Stopped)?
+    }
+}
+
+struct Service {
+    config: SharingConfig,
+    keeper: Keeper,
+    engine: Engine,
+    selections: Selections,
+    transport: Arc<dyn Transport>,
+    log: Subscription,
+    admitted: (Vec<DeviceKey>, bool),
+}
+
+impl Service {
+    async fn open(
+        config: SharingConfig,
+        handler: Arc<Handler>,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Self, SharingError> {
+        let mut keeper = Keeper::new(handler, BrainKey::of(&config.brain));
+        let certificate = match keeper.latest_epoch().await? {
+            // Another device's, or another key's, is no use here.
+            Some(latest) if latest.device() == DeviceKey::of(&config.device) => latest,
+            Some(_) | None => begin_epoch(&config, &keeper).await?,
+        };
+        let identity = Identity { device: config.device.clone(), certificate, name: config.name.clone() };
+        let mut engine = Engine::new(identity);
+        let selections = keeper.restore(&mut engine).await?;
+        let filter = Filter { stream_prefixes: vec![MEMORY_STREAM_PREFIX.to_owned()], event_types: Vec::new() };
+        let after = keeper.published().await?;
+        let log = subscribe(Arc::clone(keeper.handler.store()), after, filter);
+        Ok(Self { config, keeper, engine, selections, transport, log, admitted: (Vec::new(), false) })
+    }
+
+    async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<Request>,
+        mut happenings: mpsc::Receiver<Happening>,
+        stop: CancellationToken,
+    ) -> Result<(), SharingError> {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.admit();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                Some(happening) = happenings.recv() => self.happened(happening).await?,
+                Some(request) = requests.recv() => self.answer(request).await?,
+                batch = self.log.next_batch(LOOKED_AT) => {
+                    let said = self.keeper.publish(&batch?.events, &self.selections, &mut self.engine, now()).await?;
+                    for entries in said {
+                        self.input(Input::Said(entries)).await?;
+                    }
+                }
+                _ = ticks.tick() => self.input(Input::Tick).await?,
+            }
+            self.admit();
+        }
+    }
+
+    async fn happened(&mut self, happening: Happening) -> Result<(), SharingError> {
+        match happening {
+            Happening::Connected { device, address } => {
+                debug!(%device, address, "a device is there");
+                self.input(Input::Connected { device }).await
+            }
+            Happening::Disconnected { device } => self.input(Input::Disconnected { device }).await,
+            Happening::Frame { device, bytes } => self.input(Input::Frame { device, bytes }).await,
+            Happening::Found { device, addresses } => {
+                self.engine.found(device, addresses);
+                Ok(())
+            }
+        }
+    }
+
+    /// Lets in whom the engine knows, and strangers while an invitation is open.
+    fn admit(&mut self) {
+        let known = self.engine.peers().values().filter(|peer| !peer.blocked);
+        let devices: BTreeSet<DeviceKey> = known.flat_map(|peer| peer.devices.keys().copied()).collect();
+        let devices = devices.into_iter().chain(self.engine.taking_up());
+        let admitted = (devices.collect(), self.engine.is_open(now()));
+        if admitted != self.admitted {
+            self.transport.admit(admitted.0.clone(), admitted.1);
+            self.admitted = admitted;
+        }
+    }
+
+    async fn input(&mut self, input: Input) -> Result<(), SharingError> {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let effects = self.engine.handle(input, now());
+            self.carry_out(effects, &mut inputs).await?;
+        }
+        Ok(())
+    }
+
+    async fn carry_out(&mut self, effects: Vec<Effect>, inputs: &mut VecDeque<Input>) -> Result<(), SharingError> {
+        for effect in effects {
+            match effect {
+                Effect::Send { device, frame } => self.transport.send(device, frame),
+                Effect::Close { device } => self.transport.close(device),
+                Effect::Dial { device, addresses } => {
+                    self.admit();
+                    self.transport.dial(device, addresses);
+                }
+                Effect::Keep(entries) => self.keeper.keep(&entries, &self.engine).await?,
+                Effect::KeepCertificate { space, certificate } => {
+                    self.keeper.keep_certificate(space, &certificate).await?;
+                }
+                Effect::Load(load) => {
+                    let entries = self.keeper.load(load.chain, load.from, load.limit).await?;
+                    inputs.push_back(Input::Loaded { load, entries });
+                }
+                Effect::Restand { before, space } => {
+                    self.keeper.restand(space, before.as_deref(), &self.engine).await?;
+                }
+                Effect::KeepFork(fork) => {
+                    warn!(author = %fork.known.header().author, "somebody has said two things at once in a shared space");
+                    self.keeper.keep_fork(&fork).await?;
+                }
+                Effect::KeepReceipt { by, receipt } => self.keeper.keep_receipt(by, &receipt).await?,
+                Effect::KeepPeer { brain, peer, invitation } => {
+                    self.keeper.keep_peer(brain, &peer, invitation).await?;
+                }
+                Effect::Tell(news) => self.tell(news, inputs).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn tell(&mut self, news: News, inputs: &mut VecDeque<Input>) -> Result<(), SharingError> {
+        match news {
+            News::Online(brain) => info!(%brain, "a peer is there"),
+            News::Offline(brain) => info!(%brain, "a peer is gone"),
+            News::Offered { space, .. } => info!(%space, "a space is offered; `cairn share accept` takes it"),
+            News::Refused { device, reason } => warn!(%device, ?reason, "a device would not go on"),
+            News::Unsound { device, why } => warn!(%device, why, "a device sent what is not sound"),
+            News::EpochLost => {
+                warn!(
+                    "others know more of what this node has said than its log: it was restored, and goes on in another epoch"
+                );
+                let certificate = begin_epoch(&self.config, &self.keeper).await?;
+                self.engine.renew(certificate);
+                let own = self.engine.brain();
+                let owned = self.engine.replica().spaces().filter(|space| space.owner() == own);
+                for space in owned.map(cairn_sync::space::Space::id).collect::<Vec<_>>() {
+                    let at = self.keeper.stamp().hlc;
+                    let entries = self.engine.resume(space, at)?;
+                    inputs.push_back(Input::Said(self.kept(entries).await?));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what this brain says about a space.
+    async fn kept(&mut self, entries: Vec<Entry>) -> Result<Vec<Entry>, SharingError> {
+        let said: Vec<_> = entries.iter().cloned().map(|entry| (entry, None)).collect();
+        self.keeper.keep_said(&said, None).await?;
+        self.engine.take_said(&entries);
+        Ok(entries)
+    }
+
+    /// Says something about a space: keeps it, and lets others hear of it.
+    async fn say(&mut self, entries: Vec<Entry>) -> Result<Hash, SharingError> {
+        let hash = entries.last().map_or(Hash::NONE, Entry::hash);
+        let entries = self.kept(entries).await?;
+        self.input(Input::Said(entries)).await?;
+        Ok(hash)
+    }
+
+    /// Answers a request. What only the asker did wrong is told to the asker; where the log fails, the task ends.
+    async fn answer(&mut self, request: Request) -> Result<(), SharingError> {
+        match request {
+            Request::View(answer) => {
+                let addresses = self.transport.addresses();
+                give(answer, Ok(View::of(&self.engine, &self.selections, &self.keeper.places, addresses)))
+            }
+            Request::Invite(within, answer) => give(answer, self.invite(within).await),
+            Request::Accept(link, answer) => give(answer, self.take_up(*link).await),
+            Request::Create(name, selection, answer) => give(answer, self.create(&name, selection).await),
+            Request::Select(selecting, answer) => give(answer, self.select(selecting).await),
+            Request::Offer(offering, answer) => give(answer, self.offer(offering).await),
+            Request::Revoke(space, grant, answer) => {
+                let revoked = match self.engine.revoke(space, grant, self.keeper.stamp().hlc) {
+                    Ok(entries) => self.say(entries).await.map(|_| ()),
+                    Err(error) => Err(error.into()),
+                };
+                give(answer, revoked)
+            }
+            Request::Decide(space, decision, answer) => give(answer, self.decide(space, decision).await),
+            Request::Block(brain, blocked, answer) => give(answer, self.block(brain, blocked).await),
+        }
+    }
+
+    async fn invite(&mut self, within: Duration) -> Result<InvitationView, SharingError> {
+        let secret: [u8; SECRET_BYTES] = random()?;
+        let expires_at = now().saturating_add(u64::try_from(within.as_millis()).unwrap_or(u64::MAX));
+        let hash = Hash::of(&secret);
+        self.keeper.keep_invitation(hash, expires_at).await?;
+        self.engine.restore_invitation(hash, Invitation { expires_at });
+        let device = DeviceKey::of(&self.config.device);
+        let addresses = self.transport.addresses();
+        let link = InvitationLink { brain: self.engine.brain(), device, secret, expires_at, addresses };
+        Ok(InvitationView { link: link.to_link(), expires_at })
+    }
+
+    async fn take_up(&mut self, link: InvitationLink) -> Result<BrainKey, SharingError> {
+        let InvitationLink { brain, device, secret, expires_at, addresses } = link;
+        if brain == self.engine.brain() {
+            return Err(SharingError::Own);
+        }
+        if expires_at < now() {
+            return Err(SharingError::Expired);
+        }
+        let secret = Bytes::copy_from_slice(&secret);
+        self.engine.take_up(brain, device, TakenUp { secret, addresses, expires_at });
+        self.input(Input::Tick).await?;
+        Ok(brain)
+    }
+
+    async fn create(&mut self, name: &str, selection: SelectionChanged) -> Result<SpaceId, SharingError> {
+        let entries = self.engine.create_space(name, self.keeper.stamp().hlc)?;
+        let space = entries.first().map(Entry::space).expect("a space begins with an entry");
+        self.say(entries).await?;
+        if selection != SelectionChanged::default() {
+            self.select(Selecting { space, selection }).await?;
+        }
+        Ok(space)
+    }
+
+    async fn select(&mut self, selecting: Selecting) -> Result<(), SharingError> {
+        let Selecting { space, selection } = selecting;
+        if self.engine.replica().space(space).is_none() {
+            return Err(SharingError::NoSpace(space));
+        }
+        let event = Event::Space(SpaceEvent::SelectionChanged(selection.clone()));
+        self.keeper.add(space_stream(space), event).await?;
+        self.selections.insert(space, selection.clone());
+        let mut candidates: BTreeSet<MemoryId> = selection.memories.iter().copied().collect();
+        candidates.extend(self.keeper.places.iter().filter(|(_, place)| **place == space).map(|(id, _)| *id));
+        if let Some(tag) = &selection.tag {
+            candidates.extend(self.tagged(tag).await?);
+        }
+        for memory in candidates {
+            self.keeper.choose(memory, &self.selections, &self.engine).await?;
+        }
+        Ok(())
+    }
+
+    /// The memories that have ever had a tag.
+    async fn tagged(&self, tag: &str) -> Result<BTreeSet<MemoryId>, SharingError> {
+        let store = self.keeper.handler.store();
+        let event_types = vec!["memory.field_claimed".to_owned()];
+        let filter = Filter { stream_prefixes: vec![MEMORY_STREAM_PREFIX.to_owned()], event_types };
+        let mut found = BTreeSet::new();
+        let mut from = Some(Position::START.next());
+        while let Some(position) = from {
+            let page = store.read_all(position, Direction::Forwards, &filter, PAGE).await?;
+            for event in page.events.iter().filter(|event| !event.erased) {
+                let decoded = Event::decode(&event.event_type, event.schema_version, &event.data);
+                let Ok(Event::Memory(MemoryEvent::FieldClaimed(claimed))) = decoded else { continue };
+                if matches!(claimed.field.role(), FieldRole::Tag(name) if name == tag) {
+                    found.extend(memory_of_stream(&event.stream));
+                }
+            }
+            from = page.next;
+        }
+        Ok(found)
+    }
+
+    async fn offer(&mut self, offering: Offering) -> Result<Hash, SharingError> {
+        let Offering { space, offer } = offering;
+        if !self.engine.peers().contains_key(&offer.to) {
+            return Err(SharingError::NoPeer(offer.to));
+        }
+        let entries = self.engine.offer(space, offer, self.keeper.stamp().hlc)?;
+        self.say(entries).await
+    }
+
+    async fn decide(&mut self, space: SpaceId, decision: Decision) -> Result<(), SharingError> {
+        let rules = self.engine.replica().space(space).ok_or(SharingError::NoSpace(space))?;
+        let own = self.engine.brain();
+        let open: Vec<Hash> = rules
+            .grants()
+            .iter()
+            .filter(|(hash, grant)| {
+                grant.to == own && self.engine.replica().decision(space, **hash) != Some(decision)
+            })
+            .map(|(hash, _)| *hash)
+            .collect();
+        for grant in open {
+            let entries = self.engine.decide(space, grant, decision, self.keeper.stamp().hlc)?;
+            self.say(entries).await?;
+        }
+        Ok(())
+    }
+
+    async fn block(&mut self, brain: BrainKey, blocked: bool) -> Result<(), SharingError> {
+        let mut peer = self.engine.peers().get(&brain).cloned().ok_or(SharingError::NoPeer(brain))?;
+        peer.blocked = blocked;
+        self.keeper.keep_peer(brain, &peer, None).await?;
+        let effects = self.engine.block(brain, blocked);
+        self.carry_out(effects, &mut VecDeque::new()).await
+    }
+}
+
+/// Gives an answer. Errors of the log end the task, after the asker was told.
+fn give<T>(answer: Answer<T>, result: Result<T, SharingError>) -> Result<(), SharingError> {
+    let fatal = match &result {
+        Err(SharingError::Store(error)) => Some(SharingError::Store(error.clone())),
+        Err(SharingError::Damaged { position }) => Some(SharingError::Damaged { position: *position }),
+        Ok(_) | Err(_) => None,
+    };
+    // Who asked may have gone.
+    let _ = answer.send(result);
+    fatal.map_or(Ok(()), Err)
+}
+
+/// Begins an epoch of this device, durably.
+async fn begin_epoch(config: &SharingConfig, keeper: &Keeper) -> Result<Certificate, SharingError> {
+    let device = DeviceKey::of(&config.device);
+    let certificate = Certificate::make(&config.brain, device, Epoch(random()?), now());
+    keeper.keep_epoch(&certificate).await?;
+    Ok(certificate)
+}
+
+fn random<const N: usize>() -> Result<[u8; N], SharingError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        let reason = format!("the system gives no random numbers: {error}");
+        cairn_event_store::StoreError::Unavailable { reason }
+    })?;
+    Ok(bytes)
+}
+
+fn now() -> u64 {
+    chrono::Utc::now().timestamp_millis().unsigned_abs()
+}

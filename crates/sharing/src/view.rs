@@ -1,0 +1,172 @@
+//! What people are shown of what is shared.
+
+use std::collections::BTreeMap;
+
+use cairn_domain::event::SelectionChanged;
+use cairn_sync::control::{Decision, Role};
+use cairn_sync::engine::Engine;
+use cairn_sync::key::{BrainKey, Hash, SpaceId};
+use serde::Serialize;
+
+use crate::invitation::words;
+use crate::restore::Selections;
+
+/// Everything about sharing.
+#[derive(Debug, Clone, Serialize)]
+pub struct View {
+    /// This brain's key.
+    pub brain: BrainKey,
+    /// Where others can connect.
+    pub addresses: Vec<String>,
+    /// The brains it knows.
+    pub peers: Vec<PeerView>,
+    /// The spaces it is in, or is offered.
+    pub spaces: Vec<SpaceView>,
+    /// Who has received what.
+    pub receipts: Vec<ReceiptView>,
+}
+
+/// A brain that this one knows.
+#[derive(Debug, Clone, Serialize)]
+pub struct PeerView {
+    /// Its key.
+    pub brain: BrainKey,
+    /// What its owner calls it.
+    pub name: String,
+    /// Words that both owners see, to be compared over another way.
+    pub words: Vec<&'static str>,
+    /// Whether it is connected.
+    pub online: bool,
+    /// Whether this brain will have nothing to do with it.
+    pub blocked: bool,
+    /// Where each of its devices was last found.
+    pub devices: BTreeMap<String, Vec<String>>,
+}
+
+/// A space.
+#[derive(Debug, Clone, Serialize)]
+pub struct SpaceView {
+    /// Its id.
+    pub id: SpaceId,
+    /// What people call it.
+    pub name: String,
+    /// Whose it is.
+    pub owner: BrainKey,
+    /// Whether it is this brain's.
+    pub own: bool,
+    /// Who may do what in it.
+    pub grants: Vec<GrantView>,
+    /// What this brain's owner has chosen for it.
+    pub selection: SelectionChanged,
+    /// How many memories are in it here.
+    pub memories: usize,
+    /// Authors who were found to have said two things at once.
+    pub forked: Vec<BrainKey>,
+}
+
+/// What somebody may do in a space.
+#[derive(Debug, Clone, Serialize)]
+pub struct GrantView {
+    /// Its id.
+    pub id: Hash,
+    /// Who.
+    pub to: BrainKey,
+    /// What they are called, where they are known here.
+    pub name: Option<String>,
+    /// What.
+    pub role: Role,
+    /// Until when, in milliseconds since 1970.
+    pub expires_at: Option<u64>,
+    /// Whether they may pass on what they read.
+    pub reshare: bool,
+    /// What they have said to it; nothing as long as they have not.
+    pub decision: Option<Decision>,
+    /// Whether it was taken back.
+    pub revoked: bool,
+}
+
+/// What somebody has received.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReceiptView {
+    /// Of which space.
+    pub space: SpaceId,
+    /// Who.
+    pub by: BrainKey,
+    /// When they last said so, by their clock, in milliseconds since 1970.
+    pub at: u64,
+    /// How many entries they have.
+    pub entries: u64,
+}
+
+/// An invitation that was just made.
+#[derive(Debug, Clone, Serialize)]
+pub struct InvitationView {
+    /// The link to pass on.
+    pub link: String,
+    /// Until when it can be taken up, in milliseconds since 1970.
+    pub expires_at: u64,
+}
+
+impl View {
+    pub(crate) fn of(
+        engine: &Engine,
+        selections: &Selections,
+        places: &BTreeMap<cairn_domain::id::MemoryId, SpaceId>,
+        addresses: Vec<String>,
+    ) -> Self {
+        let own = engine.brain();
+        let online: Vec<BrainKey> = engine.online().collect();
+        let peers = engine.peers().iter().map(|(brain, peer)| PeerView {
+            brain: *brain,
+            name: peer.name.clone(),
+            words: words(own, *brain),
+            online: online.contains(brain),
+            blocked: peer.blocked,
+            devices: peer.devices.iter().map(|(device, at)| (device.to_string(), at.clone())).collect(),
+        });
+        let receipts = engine.receipts().iter().map(|((space, by), received)| {
+            let heads = received.chains.iter().filter_map(|(tag, receipt)| {
+                receipt.heads.iter().find(|head| head.chain == *tag).map(|head| head.number)
+            });
+            let at = received.chains.values().map(|receipt| receipt.at).max().unwrap_or(0);
+            ReceiptView { space: *space, by: *by, at, entries: heads.sum() }
+        });
+        let spaces = engine.replica().spaces().map(|space| SpaceView {
+            id: space.id(),
+            name: space.name().to_owned(),
+            owner: space.owner(),
+            own: space.owner() == own,
+            grants: grants(engine, space.id()),
+            selection: selections.get(&space.id()).cloned().unwrap_or_default(),
+            memories: places.values().filter(|place| **place == space.id()).count(),
+            forked: engine
+                .replica()
+                .chains(space.id())
+                .filter(|chain| chain.fork().is_some())
+                .map(|chain| chain.id().author)
+                .collect(),
+        });
+        Self {
+            brain: own,
+            addresses,
+            peers: peers.collect(),
+            spaces: spaces.collect(),
+            receipts: receipts.collect(),
+        }
+    }
+}
+
+fn grants(engine: &Engine, space: SpaceId) -> Vec<GrantView> {
+    let Some(rules) = engine.replica().space(space) else { return Vec::new() };
+    let view = |(id, grant): (&Hash, &cairn_sync::space::Grant)| GrantView {
+        id: *id,
+        to: grant.to,
+        name: engine.peers().get(&grant.to).map(|peer| peer.name.clone()),
+        role: grant.role,
+        expires_at: grant.expires_at,
+        reshare: grant.reshare,
+        decision: engine.replica().decision(space, *id),
+        revoked: grant.revoked.is_some(),
+    };
+    rules.grants().iter().map(view).collect()
+}

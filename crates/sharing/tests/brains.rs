@@ -1,0 +1,460 @@
+//! Brains that share, each with a log of its own, over wires in memory: through the service, as a node runs it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use cairn_command::{Execute, Handler};
+use cairn_domain::event::SelectionChanged;
+use cairn_domain::field::FieldName;
+use cairn_domain::id::{MemoryId, PrincipalId};
+use cairn_domain::kind::Kind;
+use cairn_domain::memory::Memory;
+use cairn_domain::memory::command::{BodyText, Command};
+use cairn_domain::principal::{Origin, Principal};
+use cairn_domain::truth::Truth;
+use cairn_domain::value::Value;
+use cairn_event_store::{Direction, Filter, Keyring, Position, Sealed, SharedStore, SqliteStore};
+use cairn_sharing::{Happening, Offering, Sharing, SharingConfig, Transport, View};
+use cairn_sync::control::{Decision, Role};
+use cairn_sync::engine::Offer;
+use cairn_sync::key::{BrainKey, DeviceKey, SpaceId};
+use ed25519_dalek::SigningKey;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Wires between devices, by the device they lead to.
+#[derive(Default)]
+struct Hub {
+    ends: Mutex<BTreeMap<DeviceKey, mpsc::UnboundedSender<Happening>>>,
+    links: Mutex<BTreeSet<(DeviceKey, DeviceKey)>>,
+    cut: Mutex<bool>,
+    /// Everything that was ever sent.
+    sent: Mutex<Vec<Bytes>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Hub {
+    fn tell(&self, device: DeviceKey, happening: Happening) {
+        if let Some(end) = locked(&self.ends).get(&device) {
+            let _ = end.send(happening);
+        }
+    }
+
+    fn disconnect(&self, one: DeviceKey, other: DeviceKey) {
+        let was_there = {
+            let mut links = locked(&self.links);
+            let there = links.remove(&(one, other));
+            links.remove(&(other, one)) || there
+        };
+        if was_there {
+            self.tell(one, Happening::Disconnected { device: other });
+            self.tell(other, Happening::Disconnected { device: one });
+        }
+    }
+
+    fn set_cut(&self, cut: bool) {
+        *locked(&self.cut) = cut;
+        let links: Vec<_> = locked(&self.links).iter().copied().collect();
+        links.into_iter().filter(|_| cut).for_each(|(one, other)| self.disconnect(one, other));
+    }
+}
+
+struct Wire {
+    hub: Arc<Hub>,
+    own: DeviceKey,
+}
+
+impl Transport for Wire {
+    fn send(&self, device: DeviceKey, frame: Bytes) {
+        if locked(&self.hub.links).contains(&(self.own, device)) {
+            locked(&self.hub.sent).push(frame.clone());
+            self.hub.tell(device, Happening::Frame { device: self.own, bytes: frame });
+        }
+    }
+
+    fn dial(&self, device: DeviceKey, _: Vec<String>) {
+        let reachable = !*locked(&self.hub.cut) && locked(&self.hub.ends).contains_key(&device);
+        if !reachable {
+            self.hub.tell(self.own, Happening::Disconnected { device });
+        } else if locked(&self.hub.links).insert((self.own, device)) {
+            locked(&self.hub.links).insert((device, self.own));
+            let address = String::new();
+            self.hub.tell(self.own, Happening::Connected { device, address: address.clone() });
+            self.hub.tell(device, Happening::Connected { device: self.own, address });
+        }
+    }
+
+    fn close(&self, device: DeviceKey) {
+        self.hub.disconnect(self.own, device);
+    }
+
+    fn admit(&self, _: Vec<DeviceKey>, _: bool) {}
+
+    fn addresses(&self) -> Vec<String> {
+        vec![format!("wire:{}", self.own)]
+    }
+}
+
+struct Node {
+    folder: tempfile::TempDir,
+    number: u8,
+    hub: Arc<Hub>,
+    handler: Arc<Handler>,
+    sharing: Sharing,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+fn user() -> Principal {
+    Principal {
+        id: PrincipalId::new(Uuid::from_u128(1)),
+        ceiling: Truth::User,
+        origin: Origin::of(Truth::User, "test"),
+    }
+}
+
+impl Node {
+    async fn start(hub: &Arc<Hub>, number: u8) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        Self::start_in(hub, number, folder).await
+    }
+
+    async fn start_in(hub: &Arc<Hub>, number: u8, folder: tempfile::TempDir) -> Self {
+        let (brain, device) = (SigningKey::from_bytes(&[number; 32]), SigningKey::from_bytes(&[number + 100; 32]));
+        let store =
+            SqliteStore::open(folder.path().join("events.db"), Uuid::from_u128(number.into())).expect("opens");
+        let keyring = Keyring::open(folder.path().join("keys.db"), [number; 32]).expect("opens");
+        let store: SharedStore = Arc::new(Sealed::open(store, keyring).await.expect("opens"));
+        let handler = Arc::new(Handler::open(store).await.expect("opens"));
+        let own = DeviceKey::of(&device);
+        let (sender, mut received) = mpsc::unbounded_channel();
+        locked(&hub.ends).insert(own, sender);
+        let (happenings, bounded) = mpsc::channel(16);
+        tokio::spawn(async move {
+            while let Some(happening) = received.recv().await {
+                if happenings.send(happening).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let transport = Arc::new(Wire { hub: Arc::clone(hub), own });
+        let config = SharingConfig { brain, device, name: format!("Brain {number}") };
+        let stop = CancellationToken::new();
+        let (sharing, task) =
+            Sharing::start(config, Arc::clone(&handler), transport, bounded, stop.clone()).await.expect("starts");
+        Self { folder, number, hub: Arc::clone(hub), handler, sharing, stop, task }
+    }
+
+    /// Stops, and starts again from what is on the disk.
+    async fn restart(self) -> Self {
+        let Self { folder, number, hub, stop, task, handler, .. } = self;
+        stop.cancel();
+        task.await.expect("it ends");
+        let device = DeviceKey::of(&SigningKey::from_bytes(&[number + 100; 32]));
+        locked(&hub.ends).remove(&device);
+        let others: Vec<_> = locked(&hub.links).iter().filter(|(one, _)| *one == device).copied().collect();
+        others.into_iter().for_each(|(one, other)| hub.disconnect(one, other));
+        drop(handler);
+        Self::start_in(&hub, number, folder).await
+    }
+
+    fn brain(&self) -> BrainKey {
+        self.sharing.brain()
+    }
+
+    async fn run(&self, memory: MemoryId, command: Command) {
+        let by = user();
+        let execute = Execute {
+            memory,
+            command,
+            principal: &by,
+            truth: None,
+            origin: None,
+            expected: None,
+            idempotency: None,
+            causation: None,
+        };
+        self.handler.execute(execute).await.expect("it is carried out");
+    }
+
+    async fn note(&self, title: &str, tags: &[&str], body: &str) -> MemoryId {
+        let memory = MemoryId::new(Uuid::now_v7());
+        let mut claims = vec![(FieldName::title(), Value::from(title))];
+        claims.extend(tags.iter().map(|tag| (FieldName::tag(tag).expect("a tag"), Value::Flag(true))));
+        self.run(memory, Command::CreateMemory { kind: Kind::Note, claims, body: body.into() }).await;
+        memory
+    }
+
+    async fn set(&self, memory: MemoryId, field: &str, value: Value) {
+        let claims = vec![(field.parse().expect("a field"), value)];
+        self.run(memory, Command::ChangeMemory { claims, body: None }).await;
+    }
+
+    async fn write(&self, memory: MemoryId, text: &str) {
+        let body = BodyText { text: text.into(), base: cairn_domain::body::Base::Effective };
+        self.run(memory, Command::ChangeMemory { claims: vec![], body: Some(body) }).await;
+    }
+
+    async fn memory(&self, memory: MemoryId) -> Memory {
+        self.handler.load(memory).await.expect("it loads").memory.clone()
+    }
+
+    /// Waits until a memory is as it is wanted.
+    async fn until(&self, memory: MemoryId, what: &str, wanted: impl Fn(&Memory) -> bool) {
+        let began = Instant::now();
+        loop {
+            let state = self.memory(memory).await;
+            if wanted(&state) {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "brain {} waits for {what}: {state:#?}", self.number);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn shows(&self, what: &str, wanted: impl Fn(&View) -> bool) -> View {
+        let began = Instant::now();
+        loop {
+            let view = self.sharing.view().await.expect("it answers");
+            if wanted(&view) {
+                return view;
+            }
+            assert!(began.elapsed() < PATIENCE, "brain {} waits for {what}: {view:#?}", self.number);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn share(&self, with: &Node, name: &str, tag: &str, role: Role) -> SpaceId {
+        let selection = SelectionChanged { tag: Some(tag.into()), memories: vec![] };
+        let space = self.sharing.create(name.into(), selection).await.expect("it begins");
+        self.offer(with, space, role).await;
+        with.shows("the offer", |view| view.spaces.iter().any(|offered| offered.id == space)).await;
+        with.sharing.decide(space, Decision::Accepted).await.expect("it is kept");
+        space
+    }
+
+    async fn offer(&self, to: &Node, space: SpaceId, role: Role) {
+        let offer = Offer { to: to.brain(), role, expires_at: None, reshare: false };
+        self.sharing.offer(Offering { space, offer }).await.expect("it is offered");
+    }
+}
+
+fn title(memory: &Memory) -> &str {
+    memory.title()
+}
+
+async fn pair(one: &Node, other: &Node) {
+    let invitation = one.sharing.invite(Duration::from_secs(600)).await.expect("it is made");
+    let inviter = other.sharing.accept(&invitation.link).await.expect("it is taken up");
+    assert_eq!(inviter, one.brain());
+    let online = |view: &View, brain| view.peers.iter().any(|peer| peer.brain == brain && peer.online);
+    one.shows("the other", |view| online(view, other.brain())).await;
+    other.shows("the other", |view| online(view, one.brain())).await;
+}
+
+async fn two() -> (Node, Node) {
+    let hub = Arc::new(Hub::default());
+    let (one, other) = (Node::start(&hub, 1).await, Node::start(&hub, 2).await);
+    pair(&one, &other).await;
+    (one, other)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_brains_share_a_memory_and_both_go_on_writing() {
+    let (anna, bert) = two().await;
+    let memory = anna.note("Tomatoes", &["garden"], "Water them.").await;
+    let hidden = anna.note("Diary", &[], "Nobody's business.").await;
+    anna.share(&bert, "Garden", "garden", Role::Write).await;
+    bert.until(memory, "the memory", |memory| {
+        title(memory) == "Tomatoes" && memory.body().text() == "Water them."
+    })
+    .await;
+    let seen = bert.memory(memory).await;
+    assert!(seen.tags().any(|(tag, _)| tag == "garden"));
+    let author = &seen.created().expect("created").origin;
+    assert!(author.is_peer(), "{author}");
+    bert.set(memory, "title", "Tomatoes and beans".into()).await;
+    anna.until(memory, "the title", |memory| title(memory) == "Tomatoes and beans").await;
+    bert.write(memory, "Water them. Not at noon.").await;
+    anna.until(memory, "the text", |memory| memory.body().text() == "Water them. Not at noon.").await;
+    anna.write(memory, "Water them in the evening. Not at noon.").await;
+    bert.until(memory, "the text", |memory| memory.body().text() == "Water them in the evening. Not at noon.")
+        .await;
+    assert!(bert.memory(hidden).await.created().is_none());
+    // What is new and has the tag comes by itself.
+    let later = anna.note("Beans", &["garden"], "").await;
+    bert.until(later, "the new memory", |memory| title(memory) == "Beans").await;
+    let chain = anna.memory(memory).await.origin_chain(&FieldName::title());
+    assert!(chain[0].author.origin.is_peer() && !chain[1].author.origin.is_peer(), "{chain:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_both_changed_without_a_network_is_a_conflict_and_texts_merge() {
+    let (anna, bert) = two().await;
+    let memory = anna.note("Tomatoes", &["garden"], "One.\nTwo.\nThree.\n").await;
+    anna.share(&bert, "Garden", "garden", Role::Write).await;
+    bert.until(memory, "the memory", |memory| title(memory) == "Tomatoes").await;
+    anna.hub.set_cut(true);
+    anna.set(memory, "title", "Anna's".into()).await;
+    bert.set(memory, "title", "Bert's".into()).await;
+    anna.write(memory, "One!\nTwo.\nThree.\n").await;
+    bert.write(memory, "One.\nTwo.\nThree?\n").await;
+    anna.hub.set_cut(false);
+    for node in [&anna, &bert] {
+        node.until(memory, "both", |memory| {
+            memory.body().text() == "One!\nTwo.\nThree?\n"
+                && memory.field(&FieldName::title()).is_some_and(|title| title.conflict().len() == 2)
+        })
+        .await;
+    }
+    assert_eq!(title(&anna.memory(memory).await), title(&bert.memory(memory).await), "both see the same value");
+    anna.set(memory, "title", "Ours".into()).await;
+    for node in [&anna, &bert] {
+        node.until(memory, "the end of the conflict", |memory| {
+            title(memory) == "Ours"
+                && memory.field(&FieldName::title()).is_some_and(|title| title.conflict().is_empty())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_only_suggest_suggests_and_who_may_only_read_is_not_heard() {
+    let (anna, bert) = two().await;
+    let memory = anna.note("Tomatoes", &["garden"], "").await;
+    let space = anna.share(&bert, "Garden", "garden", Role::Suggest).await;
+    bert.until(memory, "the memory", |memory| title(memory) == "Tomatoes").await;
+    bert.set(memory, "title", "Bert's".into()).await;
+    let waits =
+        |memory: &Memory| memory.field(&FieldName::title()).is_some_and(|title| title.suggestions().len() == 1);
+    anna.until(memory, "the suggestion", waits).await;
+    assert_eq!(title(&anna.memory(memory).await), "Tomatoes");
+    let suggestion = anna.memory(memory).await.field(&FieldName::title()).expect("a title").suggestions()[0].id;
+    anna.run(memory, Command::AcceptSuggestion { suggestion, edited: None }).await;
+    bert.until(memory, "the acceptance", |memory| {
+        let title = memory.field(&FieldName::title()).and_then(|claims| claims.effective());
+        title.is_some_and(|claim| claim.author.origin.is_peer() && claim.value == Value::from("Bert's"))
+    })
+    .await;
+    let _ = space;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_stops_what_comes_after_it_on_both_sides() {
+    let (anna, bert) = two().await;
+    let memory = anna.note("Tomatoes", &["garden"], "").await;
+    let space = anna.share(&bert, "Garden", "garden", Role::Write).await;
+    bert.until(memory, "the memory", |memory| title(memory) == "Tomatoes").await;
+    bert.set(memory, "title", "Before".into()).await;
+    anna.until(memory, "what was in time", |memory| title(memory) == "Before").await;
+    let grant = anna.sharing.view().await.expect("it answers").spaces[0].grants[0].id;
+    anna.sharing.revoke(space, grant).await.expect("it is revoked");
+    bert.shows("the revocation", |view| view.spaces[0].grants[0].revoked).await;
+    bert.set(memory, "title", "After".into()).await;
+    anna.set(memory, "title", "Anna's own".into()).await;
+    let marker = anna.note("Marker", &["garden"], "").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(title(&anna.memory(memory).await), "Anna's own");
+    assert_eq!(title(&bert.memory(memory).await), "After", "what was delivered stays, and is one's own to change");
+    assert!(bert.memory(marker).await.created().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_private_is_ever_sent() {
+    let (anna, bert) = two().await;
+    let canary = "canary-7f3a";
+    let memory = anna.note("Tomatoes", &["garden"], "").await;
+    anna.set(memory, "private_note", canary.into()).await;
+    let other = anna.note(canary, &[], canary).await;
+    let kept = anna.note("Kept", &[], canary).await;
+    anna.set(kept, "private", Value::Flag(true)).await;
+    anna.set(kept, "tag/garden", Value::Flag(true)).await;
+    anna.set(memory, &format!("link/mentions/{other}"), Value::Flag(true)).await;
+    anna.share(&bert, "Garden", "garden", Role::Write).await;
+    anna.set(memory, "private_note", format!("{canary} again").as_str().into()).await;
+    anna.set(memory, "title", "Last".into()).await;
+    bert.until(memory, "the last change", |memory| title(memory) == "Last").await;
+    let sent = locked(&anna.hub.sent).concat();
+    let leaks = |what: &[u8]| sent.windows(what.len()).any(|window| window == what);
+    assert!(leaks(b"Tomatoes"), "the search finds what was sent");
+    assert!(!leaks(canary.as_bytes()));
+    assert!(!leaks(other.to_string().as_bytes()) && !leaks(other.uuid().as_bytes()));
+    assert!(!leaks(kept.uuid().as_bytes()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_memory_that_loses_its_tag_leaves_the_space_from_then_on() {
+    let (anna, bert) = two().await;
+    let memory = anna.note("Tomatoes", &["garden"], "").await;
+    anna.share(&bert, "Garden", "garden", Role::Write).await;
+    bert.until(memory, "the memory", |memory| title(memory) == "Tomatoes").await;
+    anna.set(memory, "tag/garden", Value::Flag(false)).await;
+    let began = Instant::now();
+    while anna.memory(memory).await.space().is_some() {
+        assert!(began.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    anna.set(memory, "title", "Alone".into()).await;
+    let marker = anna.note("Marker", &["garden"], "").await;
+    bert.until(marker, "the marker", |memory| title(memory) == "Marker").await;
+    assert_eq!(title(&bert.memory(memory).await), "Tomatoes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_starts_again_goes_on_where_it_was_and_says_nothing_twice() {
+    let (anna, bert) = two().await;
+    let memory = anna.note("Tomatoes", &["garden"], "").await;
+    let space = anna.share(&bert, "Garden", "garden", Role::Write).await;
+    bert.until(memory, "the memory", |memory| title(memory) == "Tomatoes").await;
+    let anna = anna.restart().await;
+    anna.set(memory, "title", "Again".into()).await;
+    bert.until(memory, "the title", |memory| title(memory) == "Again").await;
+    let bert = bert.restart().await;
+    bert.set(memory, "title", "And again".into()).await;
+    anna.until(memory, "the title", |memory| title(memory) == "And again").await;
+    for node in [&anna, &bert] {
+        let filter = Filter { stream_prefixes: vec![], event_types: vec!["space.entry".into()] };
+        let store = node.handler.store();
+        let page =
+            store.read_all(Position::START.next(), Direction::Forwards, &filter, 1_000).await.expect("reads");
+        let ids: BTreeSet<Uuid> = page.events.iter().map(|event| event.id).collect();
+        // Created, title, tag; three titles more, and nothing besides.
+        assert_eq!((page.events.len(), ids.len()), (5, 5), "brain {}", node.number);
+    }
+    let receipts =
+        anna.shows("the receipt", |view| view.receipts.iter().any(|receipt| receipt.space == space)).await;
+    assert_eq!(receipts.receipts[0].by, bert.brain());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invitation_works_once_and_a_blocked_brain_is_cut_off() {
+    let hub = Arc::new(Hub::default());
+    let (anna, bert, carl) = (Node::start(&hub, 1).await, Node::start(&hub, 2).await, Node::start(&hub, 3).await);
+    let invitation = anna.sharing.invite(Duration::from_secs(600)).await.expect("it is made");
+    bert.sharing.accept(&invitation.link).await.expect("it is taken up");
+    anna.shows("Bert", |view| view.peers.len() == 1).await;
+    carl.sharing.accept(&invitation.link).await.expect("it is well formed");
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert!(carl.sharing.view().await.expect("it answers").peers.is_empty());
+    assert_eq!(anna.sharing.view().await.expect("it answers").peers.len(), 1);
+    let words = |view: &View| view.peers[0].words.clone();
+    let (ours, theirs) =
+        (anna.sharing.view().await.expect("answers"), bert.sharing.view().await.expect("answers"));
+    assert_eq!(words(&ours), words(&theirs));
+    anna.sharing.block(bert.brain(), true).await.expect("it is blocked");
+    bert.shows("the cut", |view| !view.peers[0].online).await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert!(!anna.sharing.view().await.expect("it answers").peers[0].online);
+    assert!(anna.sharing.accept("cairn://pair/nonsense").await.is_err());
+    let own = anna.sharing.invite(Duration::from_secs(600)).await.expect("it is made");
+    assert!(anna.sharing.accept(&own.link).await.is_err());
+}
