@@ -1,0 +1,404 @@
+//! The task that owns the swarm: it carries out commands, starts sessions, and reports what became of dials.
+
+mod dials;
+mod hints;
+mod relays;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use libp2p::core::transport::ListenerId;
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::{ConnectionId, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, Swarm, identify, mdns, ping};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::behaviour::{Behaviour, BehaviourEvent};
+use super::frames::{self, Link};
+use super::limits::{CLOSE_TIME, DRAIN_TIME, MAX_ESTABLISHED};
+use super::policy::{Policy, Standing};
+use super::queue::Envelope;
+use super::session::{Over, Session, Stop, Surroundings};
+use super::{DialFailure, NetworkEvent, PeerKey};
+use dials::Dials;
+use hints::Hints;
+use relays::Relays;
+
+/// How often what depends on time is looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What a handle asks for. The sender says that it was carried out.
+#[derive(Debug)]
+pub(super) enum Command {
+    StandingChanged(PeerKey, oneshot::Sender<()>),
+    DoorMoved(oneshot::Sender<()>),
+    Dial(PeerKey, Vec<Multiaddr>, oneshot::Sender<()>),
+    Disconnect(PeerKey, oneshot::Sender<()>),
+    Announce(Multiaddr, oneshot::Sender<()>),
+    Shutdown(oneshot::Sender<()>),
+}
+
+pub(super) struct Driver {
+    swarm: Swarm<Behaviour>,
+    policy: Arc<Policy>,
+    sessions: HashMap<PeerId, Session>,
+    dials: Dials,
+    hints: Hints,
+    relays: Relays,
+    events: mpsc::Sender<Envelope>,
+    over: mpsc::Sender<Over>,
+    over_queue: mpsc::Receiver<Over>,
+    addresses: watch::Sender<Vec<Multiaddr>>,
+}
+
+impl Driver {
+    pub(super) fn new(
+        swarm: Swarm<Behaviour>,
+        policy: Arc<Policy>,
+        relays: Vec<(PeerId, Multiaddr)>,
+        events: mpsc::Sender<Envelope>,
+        addresses: watch::Sender<Vec<Multiaddr>>,
+    ) -> Self {
+        let (over, over_queue) = mpsc::channel(MAX_ESTABLISHED as usize);
+        Self {
+            swarm,
+            policy,
+            sessions: HashMap::new(),
+            dials: Dials::default(),
+            hints: Hints::default(),
+            relays: Relays::new(relays),
+            events,
+            over,
+            over_queue,
+            addresses,
+        }
+    }
+
+    /// Runs until it is asked to shut down, or nobody is left to ask or to listen.
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let events = self.events.clone();
+        let done = loop {
+            tokio::select! {
+                event = self.swarm.select_next_some() => self.on_swarm_event(event),
+                command = commands.recv() => match command {
+                    Some(Command::Shutdown(done)) => break Some(done),
+                    Some(command) => self.carry_out(command),
+                    None => break None,
+                },
+                Some((peer, connection)) = self.over_queue.recv() => self.on_session_over(peer, connection),
+                Ok(place) = events.reserve(), if !self.hints.is_empty() => {
+                    if let Some(event) = self.hints.pop() {
+                        place.send(Envelope::hint(event));
+                    }
+                }
+                () = events.closed() => break None,
+                _ = tick.tick() => self.on_tick(Instant::now()),
+            }
+        };
+        self.close().await;
+        // Dropped first, so that whoever waited finds the addresses free again.
+        drop(self);
+        commands.close();
+        if let Some(done) = done {
+            let _ = done.send(());
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) {
+        let done = match command {
+            Command::StandingChanged(peer, done) => {
+                self.on_standing_changed(peer.peer_id());
+                done
+            }
+            Command::DoorMoved(done) => {
+                self.cut_unwelcome(Instant::now());
+                done
+            }
+            Command::Dial(peer, addresses, done) => {
+                self.dial(peer, addresses);
+                done
+            }
+            Command::Disconnect(peer, done) => {
+                self.disconnect(peer.peer_id());
+                done
+            }
+            Command::Announce(address, done) => {
+                self.swarm.add_external_address(address);
+                self.publish_addresses();
+                self.relays.register(&mut self.swarm);
+                done
+            }
+            Command::Shutdown(done) => done,
+        };
+        // Whoever asked may have stopped waiting.
+        let _ = done.send(());
+    }
+
+    fn on_standing_changed(&mut self, peer: PeerId) {
+        match self.policy.standing(&peer) {
+            Standing::Refused => self.cut(peer),
+            Standing::Friend => {
+                if let Some(session) = self.sessions.get(&peer) {
+                    session.trust();
+                }
+            }
+            Standing::Relay | Standing::Stranger => {}
+        }
+        self.swarm.behaviour_mut().frames.standing_changed(peer);
+    }
+
+    fn cut(&mut self, peer: PeerId) {
+        if let Some(session) = self.sessions.get(&peer) {
+            session.stop(Stop::Cut);
+        }
+        // An error says that there was no connection.
+        let _ = self.swarm.disconnect_peer_id(peer);
+    }
+
+    fn cut_unwelcome(&mut self, now: Instant) {
+        for peer in self.swarm.behaviour().gate.unwelcome(now) {
+            tracing::debug!(%peer, "a stranger has to leave");
+            self.cut(peer);
+        }
+    }
+
+    fn disconnect(&mut self, peer: PeerId) {
+        match self.sessions.get_mut(&peer) {
+            // Its end closes the connections.
+            Some(session) if !session.is_over() => session.leave(),
+            _ => {
+                let _ = self.swarm.disconnect_peer_id(peer);
+            }
+        }
+    }
+
+    fn on_tick(&mut self, now: Instant) {
+        self.cut_unwelcome(now);
+        for peer in self.dials.take_late(now) {
+            self.dial_failed(peer, DialFailure::TimedOut);
+        }
+        self.sessions.retain(|_, session| !session.is_finished());
+        self.relays.on_tick(&mut self.swarm, now);
+    }
+
+    /// Says goodbye to everybody, within a bounded time.
+    async fn close(&mut self) {
+        for session in self.sessions.values() {
+            session.stop(Stop::Drain);
+        }
+        // A session that waits for the receiver of events is given up.
+        let drained = async {
+            while self.sessions.values().any(|session| !session.is_over() && !session.is_waiting()) {
+                tokio::select! {
+                    event = self.swarm.select_next_some() => drop(event),
+                    Some((peer, _)) = self.over_queue.recv() => {
+                        if let Some(session) = self.sessions.get_mut(&peer) {
+                            session.set_over();
+                        }
+                    }
+                }
+            }
+        };
+        let _ = tokio::time::timeout(DRAIN_TIME, drained).await;
+        let connected: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
+        for peer in connected {
+            self.cut(peer);
+        }
+        let closed = async {
+            while self.swarm.connected_peers().next().is_some() {
+                self.swarm.select_next_some().await;
+            }
+        };
+        let _ = tokio::time::timeout(CLOSE_TIME, closed).await;
+    }
+}
+
+/// Dials and sessions.
+impl Driver {
+    fn dial(&mut self, peer: PeerKey, mut addresses: Vec<Multiaddr>) {
+        addresses.truncate(super::limits::MAX_DIAL_ADDRESSES);
+        let (key, peer) = (peer, peer.peer_id());
+        if self.policy.standing(&peer) != Standing::Friend {
+            return self.hints.push(NetworkEvent::DialFailed { peer: key, reason: DialFailure::NotAllowed });
+        }
+        if self.dials.contains(&peer) {
+            return;
+        }
+        let session = self.sessions.get(&peer).filter(|session| !session.is_over());
+        let connected = match session {
+            Some(session) if !session.link.relayed || addresses.iter().all(is_relayed) => return,
+            Some(_) => true,
+            None => false,
+        };
+        if !connected && self.swarm.is_connected(&peer) {
+            // A substream is opened by whichever side leads, or never.
+            self.dials.insert(peer, None, Instant::now());
+            return self.swarm.behaviour_mut().frames.retry(peer);
+        }
+        let options = dials::options(peer, addresses);
+        let connection = options.connection_id();
+        match self.swarm.dial(options) {
+            // A direct connection in place of a relayed one is welcome, and its failure is no news.
+            Ok(()) if connected => {}
+            Ok(()) => self.dials.insert(peer, Some(connection), Instant::now()),
+            Err(error) => self.dial_failed(peer, dials::failure(&error)),
+        }
+    }
+
+    fn dial_failed(&mut self, peer: PeerId, reason: DialFailure) {
+        if let Ok(peer) = PeerKey::try_from(peer) {
+            tracing::debug!(%peer, %reason, "a dial failed");
+            self.hints.push(NetworkEvent::DialFailed { peer, reason });
+        }
+    }
+
+    fn on_opened(&mut self, peer: PeerId, link: Link, stream: libp2p::Stream) {
+        let Ok(key) = PeerKey::try_from(peer) else { return };
+        self.dials.remove(&peer);
+        let connection = link.connection;
+        let previous = self.sessions.get(&peer);
+        if previous.is_some_and(|previous| previous.link.connection == connection || previous.is_waiting()) {
+            // A second substream on one connection is against the rules. A third session, while the second one still
+            // waits for the receiver to hear of the end of the first, would be the start of an endless queue.
+            tracing::debug!(%peer, "a substream for frames too many");
+            return self.close_connection(peer, connection);
+        }
+        let previous = self.sessions.remove(&peer);
+        let surroundings = Surroundings {
+            peer: key,
+            trusted: self.policy.standing(&peer) == Standing::Friend,
+            events: self.events.clone(),
+            over: self.over.clone(),
+            previous,
+        };
+        tracing::debug!(%peer, address = %link.address, relayed = link.relayed, "a substream for frames is open");
+        self.sessions.insert(peer, Session::start(stream, link, surroundings));
+    }
+
+    fn on_session_over(&mut self, peer: PeerId, connection: ConnectionId) {
+        let session = self.sessions.get_mut(&peer).filter(|session| session.link.connection == connection);
+        let leaves = session.is_some_and(|session| {
+            session.set_over();
+            session.leaves()
+        });
+        if leaves {
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+        self.close_connection(peer, connection);
+    }
+
+    fn close_connection(&mut self, peer: PeerId, connection: ConnectionId) {
+        self.swarm.close_connection(connection);
+        self.swarm.behaviour_mut().frames.ended(peer, connection);
+    }
+}
+
+/// What the swarm reports.
+impl Driver {
+    fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.on_behaviour_event(event),
+            SwarmEvent::ConnectionEstablished { peer_id, .. } => {
+                self.relays.on_connected(&mut self.swarm, peer_id);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
+                tracing::debug!(peer = %peer_id, ?cause, "a connection closed");
+                self.on_connection_closed(peer_id, connection_id, num_established);
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id: Some(peer), error } => {
+                let gave_up = self.dials.take_failed(&peer, connection_id, self.swarm.is_connected(&peer));
+                if gave_up {
+                    self.dial_failed(peer, dials::failure(&error));
+                }
+            }
+            SwarmEvent::IncomingConnectionError { error, send_back_addr, .. } => {
+                tracing::debug!(address = %send_back_addr, %error, "a connection from outside failed");
+            }
+            SwarmEvent::NewListenAddr { .. } | SwarmEvent::ExpiredListenAddr { .. } => self.publish_addresses(),
+            SwarmEvent::ExternalAddrConfirmed { .. } | SwarmEvent::ExternalAddrExpired { .. } => {
+                self.publish_addresses();
+                self.relays.register(&mut self.swarm);
+            }
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+                self.on_listener_closed(listener_id, &reason);
+            }
+            SwarmEvent::ListenerError { error, .. } => tracing::debug!(%error, "a listener has trouble"),
+            // What is left precedes one of the above, or is for behaviours; libp2p may add more at any time.
+            _ => {}
+        }
+    }
+
+    fn on_behaviour_event(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Frames(frames::Event::Opened { peer, link, stream }) => {
+                self.on_opened(peer, link, stream);
+            }
+            BehaviourEvent::Frames(frames::Event::Declined { peer }) => {
+                if self.dials.remove(&peer) {
+                    self.dial_failed(peer, DialFailure::Refused);
+                }
+            }
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+                if info.public_key.to_peer_id() != peer_id {
+                    tracing::debug!(peer = %peer_id, "a peer identifies itself as another one");
+                    self.cut(peer_id);
+                }
+            }
+            BehaviourEvent::Ping(ping::Event { peer, connection, result: Err(failure) }) => match failure {
+                ping::Failure::Unsupported => {}
+                ping::Failure::Timeout | ping::Failure::Other { .. } => {
+                    tracing::debug!(%peer, %failure, "no sign of life");
+                    self.swarm.close_connection(connection);
+                }
+            },
+            BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.hints.discovered(found),
+            BehaviourEvent::Rendezvous(event) => self.relays.on_rendezvous(event, &mut self.hints),
+            BehaviourEvent::Relay(event) => tracing::debug!(?event, "relay"),
+            BehaviourEvent::RelayServer(event) => tracing::debug!(?event, "relaying for others"),
+            BehaviourEvent::Dcutr(event) => tracing::debug!(?event, "punching a hole"),
+            BehaviourEvent::Reachability(event) => tracing::debug!(?event, "reachability"),
+            BehaviourEvent::Identify(_)
+            | BehaviourEvent::Ping(_)
+            | BehaviourEvent::Mdns(mdns::Event::Expired(_))
+            | BehaviourEvent::RendezvousPoint(_)
+            | BehaviourEvent::ReachabilityServer(_) => {}
+            BehaviourEvent::Gate(never) | BehaviourEvent::Limits(never) | BehaviourEvent::Memory(never) => {
+                match never {}
+            }
+        }
+    }
+
+    fn on_connection_closed(&mut self, peer: PeerId, connection: ConnectionId, remaining: u32) {
+        if let Some(session) = self.sessions.get(&peer).filter(|session| session.link.connection == connection) {
+            // Its substream ends by itself, after what has arrived is read. This sees to it that it does.
+            session.stop(Stop::Drain);
+        }
+        if remaining == 0 && self.dials.remove(&peer) {
+            self.dial_failed(peer, DialFailure::Refused);
+        }
+    }
+
+    fn on_listener_closed(&mut self, listener: ListenerId, reason: &Result<(), std::io::Error>) {
+        tracing::debug!(?reason, "a listener closed");
+        self.relays.on_listener_closed(listener, Instant::now());
+        self.publish_addresses();
+    }
+
+    fn publish_addresses(&self) {
+        let all: BTreeSet<_> = self.swarm.listeners().chain(self.swarm.external_addresses()).cloned().collect();
+        let all = Vec::from_iter(all);
+        self.addresses.send_if_modified(|current| {
+            let changed = *current != all;
+            *current = all;
+            changed
+        });
+    }
+}
+
+fn is_relayed(address: &Multiaddr) -> bool {
+    address.iter().any(|part| part == Protocol::P2pCircuit)
+}

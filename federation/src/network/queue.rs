@@ -1,0 +1,157 @@
+//! The queues between sessions and whoever uses the network: events that wait to be received, frames that wait to be
+//! written.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures::Stream;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::limits::{EVENT_QUEUE, MAX_FRAME_BYTES, OUTGOING_BYTES, OUTGOING_FRAMES};
+use super::{NetworkEvent, PeerKey, SendError};
+
+/// What happens on the network, in order: for each peer `Connected`, then its frames, then `Disconnected`, and so on.
+///
+/// It ends when the network was shut down and everything before that was received. While nobody receives, peers are
+/// held back: at most [`EVENT_QUEUE`] events wait, and at most [`INCOMING_BYTES`](super::limits::INCOMING_BYTES) of
+/// frames for each peer.
+#[derive(Debug)]
+pub struct NetworkEvents {
+    queue: mpsc::Receiver<Envelope>,
+    connections: Arc<Connections>,
+}
+
+/// An event on its way, with what is due when it is received.
+#[derive(Debug)]
+pub(super) struct Envelope {
+    event: NetworkEvent,
+    due: Due,
+}
+
+#[derive(Debug)]
+enum Due {
+    Nothing,
+    /// Gives the bytes of a frame back to the budget of its peer.
+    Release(#[expect(dead_code, reason = "it acts when it is dropped")] OwnedSemaphorePermit),
+    Connect(Outgoing),
+    Disconnect,
+}
+
+/// The peers that can be sent to: those whose `Connected` was received, and `Disconnected` was not yet. Were it the
+/// moment in which things happen instead, a frame meant for a connection that was just lost could be the first one of
+/// the next connection.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    outgoing: Mutex<HashMap<PeerKey, Outgoing>>,
+}
+
+/// The way to the task that writes to a peer.
+#[derive(Clone, Debug)]
+pub(super) struct Outgoing {
+    frames: mpsc::Sender<Queued>,
+    bytes: Arc<Semaphore>,
+}
+
+/// A frame that waits to be written. It counts until it is dropped.
+#[derive(Debug)]
+pub(super) struct Queued {
+    pub(super) frame: Bytes,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// A queue for events, with both of its ends.
+pub(super) fn events(connections: Arc<Connections>) -> (mpsc::Sender<Envelope>, NetworkEvents) {
+    let (sender, queue) = mpsc::channel(EVENT_QUEUE);
+    (sender, NetworkEvents { queue, connections })
+}
+
+/// A queue for frames to one peer, with both of its ends.
+pub(super) fn outgoing() -> (Outgoing, mpsc::Receiver<Queued>) {
+    let (frames, queue) = mpsc::channel(OUTGOING_FRAMES);
+    (Outgoing { frames, bytes: Arc::new(Semaphore::new(OUTGOING_BYTES)) }, queue)
+}
+
+/// How many permits a frame of so many bytes takes.
+pub(super) fn weight(length: usize) -> u32 {
+    u32::try_from(length).expect("a frame was checked to be at most MAX_FRAME_BYTES long")
+}
+
+impl NetworkEvents {
+    /// The next event, or `None` after the network was shut down. Nothing is lost when the future is dropped.
+    pub async fn recv(&mut self) -> Option<NetworkEvent> {
+        let envelope = self.queue.recv().await?;
+        Some(self.open(envelope))
+    }
+
+    fn open(&self, envelope: Envelope) -> NetworkEvent {
+        let Envelope { event, due } = envelope;
+        match due {
+            Due::Nothing | Due::Release(_) => {}
+            Due::Connect(outgoing) => {
+                self.connections.outgoing.lock().insert(event.peer(), outgoing);
+            }
+            Due::Disconnect => {
+                self.connections.outgoing.lock().remove(&event.peer());
+            }
+        }
+        event
+    }
+}
+
+impl Stream for NetworkEvents {
+    type Item = NetworkEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<NetworkEvent>> {
+        let envelope = ready!(self.queue.poll_recv(cx));
+        Poll::Ready(envelope.map(|envelope| self.open(envelope)))
+    }
+}
+
+impl Envelope {
+    /// An event that changes nothing.
+    pub(super) fn hint(event: NetworkEvent) -> Self {
+        Self { event, due: Due::Nothing }
+    }
+
+    pub(super) fn frame(peer: PeerKey, bytes: Bytes, permit: OwnedSemaphorePermit) -> Self {
+        Self { event: NetworkEvent::Frame { peer, bytes }, due: Due::Release(permit) }
+    }
+
+    pub(super) fn connected(event: NetworkEvent, outgoing: Outgoing) -> Self {
+        Self { event, due: Due::Connect(outgoing) }
+    }
+
+    pub(super) fn disconnected(peer: PeerKey) -> Self {
+        Self { event: NetworkEvent::Disconnected { peer }, due: Due::Disconnect }
+    }
+}
+
+impl Connections {
+    pub(super) async fn send(&self, peer: PeerKey, frame: Bytes) -> Result<(), SendError> {
+        if frame.len() > MAX_FRAME_BYTES {
+            return Err(SendError::TooLong { peer, length: frame.len() });
+        }
+        let outgoing = self.outgoing.lock().get(&peer).cloned();
+        let outgoing = outgoing.ok_or(SendError::NotConnected { peer })?;
+        outgoing.send(frame).await.ok_or(SendError::NotConnected { peer })
+    }
+}
+
+impl Outgoing {
+    /// `None` if the other end is gone.
+    pub(super) async fn send(self, frame: Bytes) -> Option<()> {
+        // The place in the queue comes first: it is what ends the wait when the other end goes away.
+        let place = self.frames.reserve().await.ok()?;
+        let permit = tokio::select! {
+            biased;
+            () = self.frames.closed() => None,
+            permit = self.bytes.acquire_many_owned(weight(frame.len())) => permit.ok(),
+        }?;
+        place.send(Queued { frame, _permit: permit });
+        Some(())
+    }
+}

@@ -1,0 +1,212 @@
+//! A session: one substream for frames, from `Connected` to `Disconnected`, in a task of its own.
+//!
+//! Frames go straight between the substream and the queues, never through the task that owns the swarm: a receiver
+//! that is slow holds back its peers and nothing else.
+
+mod wire;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::AsyncReadExt;
+use libp2p::PeerId;
+use libp2p::swarm::{ConnectionId, Stream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::frames::Link;
+use super::limits::DRAIN_TIME;
+use super::queue::{self, Envelope, Queued};
+use super::{NetworkEvent, PeerKey};
+use wire::Intake;
+
+/// The driver's view of a session.
+pub(super) struct Session {
+    pub(super) link: Link,
+    stop: watch::Sender<Stop>,
+    trusted: Arc<AtomicBool>,
+    started: Arc<AtomicBool>,
+    over: bool,
+    leaves: bool,
+    task: JoinHandle<()>,
+}
+
+/// How a session should end, if it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stop {
+    No,
+    /// Write what is queued, within [`DRAIN_TIME`].
+    Drain,
+    /// At once.
+    Cut,
+}
+
+/// Told to the driver when no more frames pass, which may be before `Disconnected` was received.
+pub(super) type Over = (PeerId, ConnectionId);
+
+/// What a session needs of its surroundings.
+pub(super) struct Surroundings {
+    pub(super) peer: PeerKey,
+    pub(super) trusted: bool,
+    pub(super) events: mpsc::Sender<Envelope>,
+    pub(super) over: mpsc::Sender<Over>,
+    /// The peer's session before this one.
+    pub(super) previous: Option<Session>,
+}
+
+/// Why no more frames pass.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("this node ended it")]
+    Stopped,
+    #[error("nobody receives events any more")]
+    Unheard,
+    #[error("the substream is done with")]
+    Io(#[from] std::io::Error),
+    #[error("the peer announced a frame of {0} bytes")]
+    TooLong(usize),
+    #[error("a stranger sent more than strangers may")]
+    TooMuch,
+}
+
+impl Session {
+    pub(super) fn start(stream: Stream, link: Link, surroundings: Surroundings) -> Self {
+        let Surroundings { peer, trusted, events, over, previous } = surroundings;
+        let (stop, stopped) = watch::channel(Stop::No);
+        let (trusted, started) = (Arc::new(AtomicBool::new(trusted)), Arc::new(AtomicBool::new(false)));
+        let task = Task {
+            peer,
+            link: link.clone(),
+            events,
+            over,
+            stop: stopped,
+            trusted: Arc::clone(&trusted),
+            started: Arc::clone(&started),
+        };
+        let task = tokio::spawn(task.run(stream, previous));
+        Self { link, stop, trusted, started, over: false, leaves: false, task }
+    }
+
+    /// A later stop may be harder than the one before, never softer.
+    pub(super) fn stop(&self, stop: Stop) {
+        self.stop.send_if_modified(|current| {
+            let harder = stop > *current;
+            *current = stop.max(*current);
+            harder
+        });
+    }
+
+    /// Ends it, and with it every connection with the peer.
+    pub(super) fn leave(&mut self) {
+        self.leaves = true;
+        self.stop(Stop::Drain);
+    }
+
+    pub(super) fn leaves(&self) -> bool {
+        self.leaves
+    }
+
+    /// Lifts the limits for strangers.
+    pub(super) fn trust(&self) {
+        self.trusted.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    pub(super) fn set_over(&mut self) {
+        self.over = true;
+    }
+
+    /// Whether it still waits for the end of the session before it.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.started.load(Ordering::Relaxed)
+    }
+
+    /// Whether its last event was queued.
+    pub(super) fn is_finished(&self) -> bool {
+        self.task.is_finished()
+    }
+}
+
+struct Task {
+    peer: PeerKey,
+    link: Link,
+    events: mpsc::Sender<Envelope>,
+    over: mpsc::Sender<Over>,
+    stop: watch::Receiver<Stop>,
+    trusted: Arc<AtomicBool>,
+    started: Arc<AtomicBool>,
+}
+
+impl Task {
+    async fn run(mut self, stream: Stream, previous: Option<Session>) {
+        if let Some(previous) = previous {
+            previous.stop(Stop::Drain);
+            // Its events come before those of this session. A task that panicked has none left.
+            let _ = previous.task.await;
+        }
+        self.started.store(true, Ordering::Relaxed);
+        let queue = self.report_connected().await;
+        let was_reported = queue.is_some();
+        let end = match queue {
+            Some(queue) => self.exchange(stream, queue).await,
+            None => End::Stopped,
+        };
+        let peer = self.peer;
+        tracing::debug!(%peer, reason = &end as &dyn std::error::Error, "a session is over");
+        // The driver goes away first when the node shuts down, and the receiver may go at any time.
+        let _ = self.over.send((peer.peer_id(), self.link.connection)).await;
+        if was_reported {
+            let _ = self.events.send(Envelope::disconnected(peer)).await;
+        }
+    }
+
+    /// `None` if the session was stopped before there was room for the event.
+    async fn report_connected(&mut self) -> Option<mpsc::Receiver<Queued>> {
+        let place = tokio::select! {
+            biased;
+            _ = self.stop.wait_for(|stop| *stop != Stop::No) => None,
+            place = self.events.reserve() => place.ok(),
+        }?;
+        let (outgoing, queue) = queue::outgoing();
+        let Link { address, relayed, .. } = self.link.clone();
+        place.send(Envelope::connected(NetworkEvent::Connected { peer: self.peer, address, relayed }, outgoing));
+        Some(queue)
+    }
+
+    /// Reads and writes until either side has had enough. Whoever is asked to stop writes what is queued and closes
+    /// its half; the other one reads that to the end, then lets go.
+    async fn exchange(&self, stream: Stream, queue: mpsc::Receiver<Queued>) -> End {
+        let (reader, writer) = stream.split();
+        let intake = Intake::new(self.peer, self.events.clone(), Arc::clone(&self.trusted));
+        let mut reading = pin!(intake.read_frames(reader));
+        let mut writing = pin!(wire::write_frames(writer, queue, self.until(Stop::Drain)));
+        let mut cut = pin!(self.until(Stop::Cut));
+        let mut overtime = pin!(async {
+            self.until(Stop::Drain).await;
+            tokio::time::sleep(DRAIN_TIME).await;
+        });
+        let mut written = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut cut => return End::Stopped,
+                () = &mut overtime => return End::Stopped,
+                end = &mut reading => return end,
+                result = &mut writing, if !written => match result {
+                    Ok(()) => written = true,
+                    Err(error) => return End::Io(error),
+                },
+            }
+        }
+    }
+
+    /// Ends when this session is asked to stop so hard or harder, or nobody is left who could ask.
+    async fn until(&self, stop: Stop) {
+        // An error says that the driver is gone, and with it the connection.
+        let _ = self.stop.clone().wait_for(|current| *current >= stop).await;
+    }
+}
