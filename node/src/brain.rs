@@ -22,6 +22,7 @@ use cairn_read_model::postgres::Server;
 use cairn_read_model::{Memories, Timeline};
 use cairn_search::embedder::{EmbedError, Embedder, HttpEmbedder, HttpEmbedderConfig, StaticEmbedder};
 use cairn_search::index::{ApiKey, SearchError, Server as SearchServer, Settings, Timeouts};
+use cairn_sharing::Sharing;
 use cairn_telemetry::Metrics;
 use chrono::{DateTime, Utc};
 use ed25519_dalek::SigningKey;
@@ -58,7 +59,7 @@ pub struct Brain {
     /// Signs the log.
     pub notary: Signing,
     /// Carries commands out.
-    pub handler: Handler,
+    pub handler: Arc<Handler>,
     /// Keeps the read models up to date.
     pub projector: Projector,
     /// Answers about memories as they are.
@@ -71,6 +72,10 @@ pub struct Brain {
     pub imports: Imports,
     /// What publishes and reads Kafka, once it does.
     pub kafka: OnceLock<Watched>,
+    /// Shares memories with other brains, once it does.
+    pub sharing: OnceLock<Sharing>,
+    /// The brain's key.
+    pub(crate) key: SigningKey,
     /// What is measured.
     pub metrics: Arc<Metrics>,
     /// Cancelled when the node begins to stop: what runs long ends early.
@@ -191,7 +196,7 @@ impl Brain {
         let Storage { log, memories, timeline, mut projections, database } =
             storage(config, &folder, &identity).await?;
         let store: SharedStore = log.clone();
-        let handler = Handler::open(Arc::clone(&store)).await?;
+        let handler = Arc::new(Handler::open(Arc::clone(&store)).await?);
         let tokens = match &database {
             Some(pool) => Tokens::in_database(pool.clone(), identity.brain).await?,
             None => Tokens::in_file(&folder.tokens())?,
@@ -217,6 +222,7 @@ impl Brain {
             (Some(leases), ..) => Turns::Shared(leases),
         };
         let projector = Projector::start_in_turns(store, folder.read(), projections, turns).await?;
+        let key = identity.key.clone();
         let notary = Signing::new(&log, identity.key, &folder);
         if role == Role::Node {
             notary.start();
@@ -235,6 +241,8 @@ impl Brain {
             search,
             imports: Imports::default(),
             kafka: OnceLock::new(),
+            sharing: OnceLock::new(),
+            key,
             metrics,
             stopping: CancellationToken::new(),
             verifying: Arc::default(),

@@ -47,6 +47,43 @@ pub struct Config {
     pub projections: Projections,
     /// The file of the brain's key, where it is not in the data folder: processes that serve one brain share it.
     pub brain_key: Option<PathBuf>,
+    /// How the brain meets others that it shares memories with.
+    pub federation: FederationConfig,
+}
+
+/// How the brain meets others that it shares memories with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FederationConfig {
+    /// Whether it meets any.
+    pub enabled: bool,
+    /// What others are told it is called. Empty: the name of the user who runs it.
+    pub name: String,
+    /// Where others can connect, as multiaddresses such as `/ip4/0.0.0.0/udp/7412/quic-v1`. Empty: on this machine alone, by QUIC and TCP at
+    /// the port after the API's.
+    pub listen: Vec<String>,
+    /// Addresses at which it can be reached from outside, where a port is forwarded to it.
+    pub announce: Vec<String>,
+    /// Whether brains on the local network are looked for, and this one is to be found there.
+    pub mdns: bool,
+    /// Relays that it can be reached through, each with `/p2p/` and the relay's peer id at its end.
+    pub relays: Vec<String>,
+    /// Whether it relays between brains that it knows.
+    pub relay: bool,
+}
+
+impl Default for FederationConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            name: String::new(),
+            listen: Vec::new(),
+            announce: Vec::new(),
+            mdns: false,
+            relays: Vec::new(),
+            relay: false,
+        }
+    }
 }
 
 /// Who keeps the read models in servers up with the log. Those in the data folder are always the node's own.
@@ -302,6 +339,7 @@ impl Config {
             traces: TracesConfig::default(),
             projections: Projections::Internal,
             brain_key: None,
+            federation: FederationConfig::default(),
         };
         let figment = Figment::from(Serialized::defaults(defaults));
         let own = data.join(CONFIG_FILE);

@@ -16,6 +16,7 @@ pub mod past;
 pub mod projections;
 pub mod reads;
 pub mod search;
+pub mod sharing;
 pub mod suggestions;
 pub mod tokens;
 pub mod typed;
@@ -72,6 +73,7 @@ const SLOW_ROUTE: &str = "/projections/{name}/verify";
         (name = "log", description = "Replay and live feed of events"),
         (name = "imports", description = "Vaults in, memories out"),
         (name = "tokens", description = "Who may ask"),
+        (name = "sharing", description = "Other brains, spaces, and who has received what"),
         (name = "admin", description = "Health, projections, verification"),
     )
 )]
@@ -89,6 +91,7 @@ fn documented() -> OpenApiRouter<App> {
         .merge(log::routes())
         .merge(imports::routes())
         .merge(tokens::routes())
+        .merge(sharing::routes())
         .merge(admin::routes())
 }
 

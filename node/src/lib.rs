@@ -8,6 +8,7 @@ mod config;
 mod data_folder;
 mod database;
 mod exporter;
+mod federation;
 mod gateway;
 mod http;
 mod importer;

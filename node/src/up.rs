@@ -28,7 +28,7 @@ use crate::cli::args::{self, Global};
 use crate::config::{Config, LogFormat, default_data_folder};
 use crate::data_folder::Running;
 use crate::importer::{self, ImportReport, ImportRequest, ImportState};
-use crate::{gateway, http, kafka};
+use crate::{federation, gateway, http, kafka};
 
 /// How long open requests get to end when the node stops.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(10);
@@ -61,6 +61,7 @@ pub async fn up(global: &Global, args: UpArgs) -> Result<()> {
         None => None,
     };
     let kafka = config.kafka.as_ref().map(|config| kafka::start(&brain, config)).transpose()?;
+    let federation = federation::start(&brain, &config, listener.local_addr()?.port()).await?;
     let stop = CancellationToken::new();
     let server = tokio::spawn(serve(listener, Arc::clone(&brain), stop.clone()));
     if !quiet {
@@ -98,6 +99,9 @@ pub async fn up(global: &Global, args: UpArgs) -> Result<()> {
     }
     if let Some(kafka) = kafka {
         kafka.ended().await;
+    }
+    if let Some(federation) = federation {
+        federation.ended().await;
     }
     brain.close().await;
     end_telemetry(telemetry).await;

@@ -14,8 +14,8 @@ use cairn_domain::body::CorruptBody;
 use cairn_domain::claim::Authorship;
 use cairn_domain::event::{DecodeError, Erased, Event, MemoryEvent, Metadata, check_known};
 use cairn_domain::id::{
-    EventId, MemoryId, OWNED_STREAM_PREFIXES, PEER_STREAM_PREFIX, PrincipalId, SPACE_STREAM_PREFIX, memory_of_stream,
-    memory_stream,
+    EventId, MemoryId, OWNED_STREAM_PREFIXES, PEER_STREAM_PREFIX, PrincipalId, SPACE_STREAM_PREFIX,
+    memory_of_stream, memory_stream,
 };
 use cairn_domain::memory::Memory;
 use cairn_event_store::{Direction, Position, RecordedEvent, Revision, SharedStore, StoreError};
@@ -244,7 +244,8 @@ impl Fold {
     /// The memory as it stands after the batch.
     fn change(&self, pending: Pending) -> Option<MemoryChange> {
         let memory = Arc::clone(&self.states.peek(&pending.memory)?.memory);
-        (memory.is_present() || memory.is_erased()).then_some(MemoryChange {
+        // What was there may not be there any more, once what a peer wrote is held.
+        (memory.is_present() || memory.is_erased() || pending.touched.everything).then_some(MemoryChange {
             memory,
             first_revision: pending.first_revision,
             first_position: pending.first_position,

@@ -368,7 +368,7 @@ fn read(file: &Path) -> Result<Option<Checkpoint>, ProjectionError> {
 
 fn change(change: &MemoryChange) -> Option<Change> {
     let memory = &change.memory;
-    if memory.is_erased() {
+    if !memory.is_present() {
         return Some(Change::Remove(memory.id()));
     }
     document(memory).map(|document| Change::Put(Box::new(document)))

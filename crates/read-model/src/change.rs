@@ -57,7 +57,7 @@ pub struct Touched {
     pub body: bool,
     /// The file it was imported from.
     pub file: bool,
-    /// Anything: undoing a command may bring back what it turned down in any field.
+    /// Anything: undoing a command may bring back what it turned down in any field, and what a peer wrote may count for nothing any more.
     pub everything: bool,
 }
 
@@ -74,9 +74,9 @@ impl Touched {
             MemoryEvent::SuggestionRejected(rejected) => self.field(&rejected.field),
             MemoryEvent::BodyEdited(_) => self.body = true,
             MemoryEvent::FileImported(_) => self.file = true,
-            MemoryEvent::CommandUndone(_) => self.everything = true,
+            MemoryEvent::CommandUndone(_) | MemoryEvent::StandingChanged(_) => self.everything = true,
             // It is seen on the memory itself.
-            MemoryEvent::Erased(_) => {}
+            MemoryEvent::Erased(_) | MemoryEvent::Shared(_) => {}
         }
     }
 

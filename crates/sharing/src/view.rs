@@ -12,9 +12,10 @@ use crate::invitation::words;
 use crate::restore::Selections;
 
 /// Everything about sharing.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct View {
     /// This brain's key.
+    #[schema(value_type = String)]
     pub brain: BrainKey,
     /// Where others can connect.
     pub addresses: Vec<String>,
@@ -27,13 +28,15 @@ pub struct View {
 }
 
 /// A brain that this one knows.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct PeerView {
     /// Its key.
+    #[schema(value_type = String)]
     pub brain: BrainKey,
     /// What its owner calls it.
     pub name: String,
     /// Words that both owners see, to be compared over another way.
+    #[schema(value_type = Vec<String>)]
     pub words: Vec<&'static str>,
     /// Whether it is connected.
     pub online: bool,
@@ -44,53 +47,63 @@ pub struct PeerView {
 }
 
 /// A space.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct SpaceView {
     /// Its id.
+    #[schema(value_type = String)]
     pub id: SpaceId,
     /// What people call it.
     pub name: String,
     /// Whose it is.
+    #[schema(value_type = String)]
     pub owner: BrainKey,
     /// Whether it is this brain's.
     pub own: bool,
     /// Who may do what in it.
     pub grants: Vec<GrantView>,
     /// What this brain's owner has chosen for it.
+    #[schema(value_type = Object)]
     pub selection: SelectionChanged,
     /// How many memories are in it here.
     pub memories: usize,
     /// Authors who were found to have said two things at once.
+    #[schema(value_type = Vec<String>)]
     pub forked: Vec<BrainKey>,
 }
 
 /// What somebody may do in a space.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct GrantView {
     /// Its id.
+    #[schema(value_type = String)]
     pub id: Hash,
     /// Who.
+    #[schema(value_type = String)]
     pub to: BrainKey,
     /// What they are called, where they are known here.
     pub name: Option<String>,
     /// What.
+    #[schema(value_type = String, example = "write")]
     pub role: Role,
     /// Until when, in milliseconds since 1970.
     pub expires_at: Option<u64>,
     /// Whether they may pass on what they read.
     pub reshare: bool,
     /// What they have said to it; nothing as long as they have not.
+    #[schema(value_type = Option<String>, example = "accepted")]
     pub decision: Option<Decision>,
     /// Whether it was taken back.
     pub revoked: bool,
 }
 
 /// What somebody has received.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct ReceiptView {
     /// Of which space.
+    #[schema(value_type = String)]
     pub space: SpaceId,
     /// Who.
+    #[schema(value_type = String)]
     pub by: BrainKey,
     /// When they last said so, by their clock, in milliseconds since 1970.
     pub at: u64,
@@ -99,7 +112,7 @@ pub struct ReceiptView {
 }
 
 /// An invitation that was just made.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct InvitationView {
     /// The link to pass on.
     pub link: String,

@@ -3,6 +3,7 @@
 mod manage;
 mod memory;
 mod review;
+mod sharing;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,6 +20,11 @@ pub use self::memory::{
 };
 pub use self::review::{
     AcceptArgs, DiffArgs, HistoryArgs, RejectArgs, RestoreArgs, SuggestArgs, SuggestionsArgs, TimelineArgs,
+};
+
+pub use self::sharing::{
+    PeerAcceptArgs, PeerArgs, PeerCommand, PeerInviteArgs, ShareArgs, ShareCommand, ShareRevokeArgs, SpaceArgs,
+    SpaceChooseArgs, SpaceCommand,
 };
 
 /// What stands under `cairn --help`.
@@ -177,6 +183,24 @@ pub enum ClientCommand {
     /// Print the event log as JSON lines
     #[command(display_order = 42)]
     Replay(ReplayArgs),
+    /// Invite, meet and block other brains
+    #[command(display_order = 45)]
+    Peer(PeerArgs),
+    /// List the brains that are known
+    #[command(display_order = 45)]
+    Peers,
+    /// Begin spaces, and choose which memories are in them
+    #[command(display_order = 46)]
+    Space(SpaceArgs),
+    /// Share a space with another brain, take what is offered, or end what was granted
+    #[command(display_order = 47)]
+    Share(ShareArgs),
+    /// List what is shared with whom
+    #[command(display_order = 48)]
+    Shares,
+    /// List who has received what, as they have signed it
+    #[command(display_order = 49)]
+    Receipts,
     /// Make, list and revoke tokens for agents and programs
     #[command(display_order = 50)]
     Token(TokenArgs),

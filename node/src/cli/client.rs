@@ -116,6 +116,11 @@ impl Client {
         self.request(Method::POST, path)
     }
 
+    /// `PUT`, the path as its segments.
+    pub fn put(&self, path: &[&str]) -> Request<'_> {
+        self.request(Method::PUT, path)
+    }
+
     /// `PATCH`, the path as its segments.
     pub fn patch(&self, path: &[&str]) -> Request<'_> {
         self.request(Method::PATCH, path)

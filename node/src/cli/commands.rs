@@ -10,6 +10,7 @@ pub mod projections;
 pub mod replay;
 pub mod review;
 pub mod search;
+pub mod sharing;
 pub mod show;
 pub mod status;
 pub mod token;

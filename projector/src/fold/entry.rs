@@ -1,8 +1,8 @@
 //! The line of the timeline that an event becomes.
 
 use cairn_domain::body::{BodyChange, Splice};
-use cairn_domain::claim::Authorship;
-use cairn_domain::event::{FieldClaimed, MemoryEvent};
+use cairn_domain::claim::{Authorship, Standing};
+use cairn_domain::event::{FieldClaimed, MemoryEvent, Shared, StandingChanged};
 use cairn_domain::field::{FieldName, FieldRole};
 use cairn_domain::id::{EventId, MemoryId};
 use cairn_domain::memory::Memory;
@@ -30,6 +30,8 @@ pub(super) fn begin(
         MemoryEvent::Created(_)
         | MemoryEvent::CommandUndone(_)
         | MemoryEvent::FileImported(_)
+        | MemoryEvent::Shared(_)
+        | MemoryEvent::StandingChanged(_)
         | MemoryEvent::Erased(_) => (None, None),
     };
     Begun(Entry {
@@ -77,6 +79,8 @@ fn event_type(event: &MemoryEvent) -> &'static str {
         MemoryEvent::CommandUndone(_) => "memory.command_undone",
         MemoryEvent::FileImported(_) => "memory.file_imported",
         MemoryEvent::Erased(_) => "memory.erased",
+        MemoryEvent::Shared(_) => "memory.shared",
+        MemoryEvent::StandingChanged(_) => "memory.standing_changed",
     }
 }
 
@@ -91,6 +95,13 @@ fn summary(event: &MemoryEvent) -> String {
         MemoryEvent::FileImported(file) if file.vanished => format!("{} is gone from its vault", file.path),
         MemoryEvent::FileImported(file) => format!("imported from {}", file.path),
         MemoryEvent::Erased(_) => "erased".to_owned(),
+        MemoryEvent::Shared(Shared { space: Some(_) }) => "came into a shared space".to_owned(),
+        MemoryEvent::Shared(Shared { space: None }) => "left the shared space it was in".to_owned(),
+        MemoryEvent::StandingChanged(StandingChanged { events, standing }) => match standing {
+            Standing::Full => format!("{} changes of another brain count", events.len()),
+            Standing::Suggestion => format!("{} changes of another brain count as suggestions", events.len()),
+            Standing::Held => format!("{} changes of another brain count for nothing any more", events.len()),
+        },
     }
 }
 

@@ -30,6 +30,8 @@ pub(super) fn fold(sink: &mut dyn Sink, checkpoint: u64, batch: &Batch) {
             let fresh = change.first_revision == 0 && change.first_position > checkpoint;
             let presence = if fresh { Presence::Absent } else { Presence::Possible };
             Writer { sink, memory: &change.memory, id: bytes(change.memory.id()), presence }.write(change);
+        } else {
+            withdraw(sink, change);
         }
     }
     for change in batch.principals.iter().filter(|change| change.position > checkpoint) {
@@ -38,11 +40,16 @@ pub(super) fn fold(sink: &mut dyn Sink, checkpoint: u64, batch: &Batch) {
 }
 
 fn erase(sink: &mut dyn Sink, change: &MemoryChange) {
+    withdraw(sink, change);
+    tombstone::put(sink, change);
+}
+
+/// Deletes the rows of a memory.
+fn withdraw(sink: &mut dyn Sink, change: &MemoryChange) {
     let id = Cell::Id(bytes(change.memory.id()));
     for table in OF_MEMORIES {
         sink.delete(table, Scope::Memory, &[id]);
     }
-    tombstone::put(sink, change);
 }
 
 fn principal(sink: &mut dyn Sink, change: &PrincipalChange) {
