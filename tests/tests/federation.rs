@@ -1,0 +1,154 @@
+//! Two nodes, as two people run them: one keeps everything in its data folder, the other in PostgreSQL. They meet over QUIC on loopback.
+
+use std::time::{Duration, Instant};
+
+use cairn_testkit::postgres::database;
+use cairn_testkit::{Node, NodeOptions, Ran, run};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long pairing and sharing the first memory may take.
+const FIRST_MEMORY_WITHIN: Duration = Duration::from_secs(10);
+
+async fn node(name: &str, database: Option<String>) -> Node {
+    let environment = vec![("CAIRN_FEDERATION__NAME".to_owned(), name.to_owned())];
+    let options = NodeOptions { database, environment, ..NodeOptions::default() };
+    Node::start(options).await.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Runs a command on a node's own machine, which must work.
+async fn cairn(node: &Node, arguments: &[&str]) -> Ran {
+    let ran = run(node.data(), arguments).await;
+    assert_eq!(ran.code, Some(0), "cairn {arguments:?}\n{}\n{}\n{}", ran.stdout, ran.stderr, node.log());
+    ran
+}
+
+async fn pair(one: &Node, other: &Node) {
+    let link = cairn(one, &["peer", "invite"]).await.stdout;
+    let met = cairn(other, &["peer", "accept", link.trim()]).await.stdout;
+    assert!(met.starts_with("Met "), "{met}\n{}\n{}", one.log(), other.log());
+}
+
+async fn add(node: &Node, title: &str, tag: &str, body: &str) -> String {
+    let request = json!({ "kind": "note", "title": title, "tags": [tag], "body": body });
+    let answer = node.client().post("/memories", request).await;
+    answer.body["data"]["id"].as_str().unwrap_or_else(|| panic!("{}", answer.text)).to_owned()
+}
+
+/// Waits until a node shows a memory as it is wanted; says how long that took.
+async fn until(node: &Node, memory: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Duration {
+    let began = Instant::now();
+    loop {
+        let answer = node.client().get(&format!("/memories/{memory}")).await;
+        if answer.status == 200 && wanted(&answer.body["data"]) {
+            return began.elapsed();
+        }
+        assert!(began.elapsed() < PATIENCE, "{what} did not come: {}\n{}", answer.text, node.log());
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn share(owner: &Node, with: &Node, name: &str, role: &str) {
+    cairn(owner, &["share", "Garden", "--with", name, "--role", role, "--expires", "90d"]).await;
+    let began = Instant::now();
+    while run(with.data(), &["share", "accept", "Garden"]).await.code != Some(0) {
+        assert!(began.elapsed() < PATIENCE, "the offer did not come\n{}", with.log());
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_people_share_a_garden_over_sqlite_and_postgresql() {
+    let kept = database().await;
+    let (anna, bert) = (node("anna", None).await, node("bert", Some(kept.url().to_owned())).await);
+    let tomatoes = add(&anna, "Tomatoes", "garden", "Water them.").await;
+    let diary = add(&anna, "Diary", "private", "Nobody's business.").await;
+    let began = Instant::now();
+    pair(&anna, &bert).await;
+    cairn(&anna, &["space", "create", "Garden", "--tag", "garden"]).await;
+    share(&anna, &bert, "bert", "write").await;
+    until(&bert, &tomatoes, "the first memory", |memory| memory["title"] == "Tomatoes").await;
+    assert!(began.elapsed() < FIRST_MEMORY_WITHIN, "it took {:?}", began.elapsed());
+    let seen = bert.client().get(&format!("/memories/{tomatoes}")).await;
+    assert_eq!(seen.body["data"]["body"], "Water them.");
+    assert!(seen.text.contains("peer:"), "it says where it came from: {}", seen.text);
+    cairn(&bert, &["set", "Tomatoes", "--title", "Tomatoes and beans"]).await;
+    until(&anna, &tomatoes, "the title", |memory| memory["title"] == "Tomatoes and beans").await;
+    assert_eq!(bert.client().get(&format!("/memories/{diary}")).await.status, 404);
+    let found = bert.client().get("/search?q=tomatoes").await;
+    assert!(found.text.contains(&tomatoes), "what is shared is found: {}", found.text);
+    let words = |peers: &str| {
+        let page: Value = serde_json::from_str(peers).expect("JSON");
+        page["items"][0]["words"].clone()
+    };
+    let (ours, theirs) = (cairn(&anna, &["--json", "peers"]).await, cairn(&bert, &["--json", "peers"]).await);
+    assert_eq!(words(&ours.stdout), words(&theirs.stdout));
+    let shares = cairn(&anna, &["shares"]).await.stdout;
+    assert!(shares.contains("Garden") && shares.contains("bert may write until"), "{shares}");
+    let began = Instant::now();
+    while !cairn(&anna, &["receipts"]).await.stdout.contains("bert has") {
+        assert!(began.elapsed() < PATIENCE, "no receipt");
+        sleep(Duration::from_millis(100)).await;
+    }
+    cairn(&anna, &["share", "revoke", "Garden", "--with", "bert"]).await;
+    let later = add(&anna, "Later", "garden", "").await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(bert.client().get(&format!("/memories/{later}")).await.status, 404);
+    cairn(&anna, &["peer", "block", "bert"]).await;
+    let blocked = cairn(&anna, &["peers"]).await.stdout;
+    assert!(blocked.contains("blocked"), "{blocked}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_go_on_after_one_was_killed_and_conflicts_are_shown_to_both() {
+    let (anna, mut bert) = (node("anna", None).await, node("bert", None).await);
+    let tomatoes = add(&anna, "Tomatoes", "garden", "One.\nTwo.\nThree.\n").await;
+    pair(&anna, &bert).await;
+    cairn(&anna, &["space", "create", "Garden", "--tag", "garden"]).await;
+    share(&anna, &bert, "bert", "write").await;
+    until(&bert, &tomatoes, "the memory", |memory| memory["title"] == "Tomatoes").await;
+    bert.kill9().await;
+    cairn(&anna, &["set", "Tomatoes", "--title", "Anna's"]).await;
+    bert.launch().await.unwrap_or_else(|error| panic!("{error}"));
+    // Before it has heard of the other's change, or after: in both cases nothing is lost.
+    cairn(&bert, &["set", &tomatoes, "--title", "Bert's"]).await;
+    let settled = |memory: &Value| {
+        let text = memory.to_string();
+        memory["title"] == "Bert's" || text.contains("Anna's") && text.contains("Bert's")
+    };
+    until(&anna, &tomatoes, "what Bert wrote", settled).await;
+    until(&bert, &tomatoes, "what Bert wrote", settled).await;
+    // Many changes at once, and a kill in the middle of them.
+    let mut last = String::new();
+    for number in 0..300 {
+        last = add(&anna, &format!("Bed {number}"), "garden", "").await;
+        if number == 150 {
+            bert.kill9().await;
+            bert.launch().await.unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+    until(&bert, &last, "the last of many", |memory| memory["title"] == "Bed 299").await;
+    let count = bert.client().get("/memories?tag=garden&limit=200").await;
+    assert_eq!(count.items().len(), 200, "{}", count.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_told_with_what_to_do() {
+    let anna = node("anna", None).await;
+    let nonsense = run(anna.data(), &["peer", "accept", "https://example.org"]).await;
+    assert!(nonsense.code != Some(0) && nonsense.stderr.contains("cairn://pair/"), "{nonsense:?}");
+    let own = cairn(&anna, &["peer", "invite"]).await.stdout;
+    let own = run(anna.data(), &["peer", "accept", own.trim()]).await;
+    assert!(own.code != Some(0) && own.stderr.contains("own"), "{own:?}");
+    let nobody = run(anna.data(), &["share", "Garden", "--with", "nobody"]).await;
+    assert_eq!(nobody.code, Some(4), "{nobody:?}");
+    cairn(&anna, &["space", "create", "Garden"]).await;
+    let nobody = run(anna.data(), &["share", "Garden", "--with", "nobody"]).await;
+    assert!(nobody.code == Some(4) && nobody.stderr.contains("nobody"), "{nobody:?}");
+    let agent = cairn(&anna, &["token", "create", "--name", "agent", "--ceiling", "ai-cloud", "-q"]).await.stdout;
+    let refused = anna.client().with_token(agent.trim()).get("/sharing").await;
+    assert_eq!(refused.status, 403, "{}", refused.text);
+    let empty = anna.client().post("/spaces", json!({ "name": " " })).await;
+    assert_eq!(empty.status, 422, "{}", empty.text);
+}
