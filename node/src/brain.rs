@@ -72,8 +72,8 @@ pub struct Brain {
     pub imports: Imports,
     /// What publishes and reads Kafka, once it does.
     pub kafka: OnceLock<Watched>,
-    /// Shares memories with other brains, once it does.
-    pub sharing: OnceLock<Sharing>,
+    /// Shares memories with other brains, while this process does.
+    sharing: Mutex<Option<Sharing>>,
     /// The brain's key.
     pub(crate) key: SigningKey,
     /// What is measured.
@@ -241,7 +241,7 @@ impl Brain {
             search,
             imports: Imports::default(),
             kafka: OnceLock::new(),
-            sharing: OnceLock::new(),
+            sharing: Mutex::default(),
             key,
             metrics,
             stopping: CancellationToken::new(),
@@ -273,6 +273,16 @@ impl Brain {
             RegisterPrincipal { id: PrincipalId::new(token.id), name: name.to_owned(), ceiling, origin };
         self.handler.register_principal(register, by.unwrap_or(&own)).await?;
         Ok((token, secret))
+    }
+
+    /// What shares memories with other brains, while this process does.
+    pub fn sharing(&self) -> Option<Sharing> {
+        self.sharing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says what shares memories from now on.
+    pub(crate) fn set_sharing(&self, sharing: Option<Sharing>) {
+        *self.sharing.lock().unwrap_or_else(PoisonError::into_inner) = sharing;
     }
 
     /// How far a projection has got, as its queries see it.

@@ -4,19 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use cairn_federation::{Multiaddr, Network, NetworkConfig, NetworkEvent, NetworkEvents, PeerKey};
+use cairn_projector::Leases;
 use cairn_sharing::{Happening, Sharing, SharingConfig, Transport};
 use cairn_sync::key::DeviceKey;
 use ed25519_dalek::SigningKey;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use crate::brain::Brain;
 use crate::config::{Config, FederationConfig};
+use crate::turns::Turns;
 
 /// Frames that wait for one device. What it has not asked for is bounded by the engine; one that does not take what it has asked for is cut off.
 const QUEUED_FRAMES: usize = 256;
@@ -24,42 +26,48 @@ const QUEUED_FRAMES: usize = 256;
 const QUEUED_ORDERS: usize = 256;
 /// What happened and waits for the service.
 const QUEUED_HAPPENINGS: usize = 64;
+/// How long is waited for this process's turn before the node goes on without.
+const TURN_PATIENCE: Duration = Duration::from_secs(3);
+/// The pause before it is tried again.
+const PAUSE: Duration = Duration::from_secs(5);
 /// How long the service gets to end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Federation at work.
 pub struct Federation {
-    network: Network,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
-/// Begins to meet other brains; none where the configuration says so.
+/// Begins to meet other brains; none where the configuration says so. Of several processes that share a database, one does.
 ///
 /// # Errors
 /// When an address cannot be used, or the log cannot be read.
 pub async fn start(brain: &Arc<Brain>, config: &Config, port: u16) -> Result<Option<Federation>> {
-    let federation = &config.federation;
-    if !federation.enabled {
+    if !config.federation.enabled {
         return Ok(None);
     }
-    let device = SigningKey::from_bytes(&blake3::derive_key("cairn 2026-11 device 1", brain.key.as_bytes()));
-    let (network, events) = network(&device, federation, port)?;
-    for address in &federation.announce {
-        network.announce(address.parse().with_context(|| format!("`{address}` is no multiaddress"))?).await;
-    }
-    let (happenings, received) = mpsc::channel(QUEUED_HAPPENINGS);
-    let (orders, taken) = mpsc::channel(QUEUED_ORDERS);
-    let wires = Arc::new(Wires { orders, queues: Mutex::default(), addresses: network.addresses() });
-    tokio::spawn(obey(network.clone(), taken));
-    tokio::spawn(pass_on(network.clone(), events, Arc::clone(&wires), happenings));
-    let name = if federation.name.is_empty() { whoami() } else { federation.name.clone() };
-    let own = SharingConfig { brain: brain.key.clone(), device, name };
     let stop = CancellationToken::new();
-    let started = Sharing::start(own, Arc::clone(&brain.handler), wires, received, stop.clone()).await;
-    let (sharing, task) = started.context("what is shared cannot be read from the log")?;
-    let _ = brain.sharing.set(sharing);
-    Ok(Some(Federation { network, stop, task }))
+    let leases = brain.database.clone().map(|pool| Leases::new(pool, brain.brain));
+    let shared = leases.is_some();
+    let turns = Turns { leases, name: "sharing".into(), stopping: stop.clone() };
+    let (began, mut begun) = watch::channel(None);
+    let (meeting, config) = (Arc::clone(brain), config.federation.clone());
+    let task = tokio::spawn(async move {
+        let work = |stop| meet_until(Arc::clone(&meeting), config.clone(), port, began.clone(), stop);
+        let ended: Result<(), std::convert::Infallible> = turns.take(work).await;
+        debug!(?ended, "other brains are not met any more");
+    });
+    // Another process may be the one that does it.
+    let patience = if shared { TURN_PATIENCE } else { Duration::MAX };
+    let first = tokio::time::timeout(patience, begun.wait_for(Option::is_some)).await;
+    if let Ok(Ok(first)) = first
+        && let Some(Err(reason)) = first.as_ref()
+    {
+        stop.cancel();
+        bail!("other brains cannot be met: {reason}");
+    }
+    Ok(Some(Federation { stop, task }))
 }
 
 impl Federation {
@@ -69,8 +77,65 @@ impl Federation {
         if tokio::time::timeout(PATIENCE, self.task).await.is_err() {
             warn!("sharing did not end in time");
         }
-        self.network.shutdown().await;
     }
+}
+
+/// Meets other brains until told to stop. What goes wrong meanwhile, such as a log that does not answer, is told, and tried again.
+async fn meet_until(
+    brain: Arc<Brain>,
+    config: FederationConfig,
+    port: u16,
+    began: watch::Sender<Option<Result<(), String>>>,
+    stop: CancellationToken,
+) -> Result<(), std::convert::Infallible> {
+    while !stop.is_cancelled() {
+        if let Err(error) = meet(&brain, &config, port, &began, &stop).await {
+            error!(reason = %format!("{error:#}"), "other brains cannot be met; it is tried again");
+            began.send_replace(Some(Err(format!("{error:#}"))));
+        }
+        brain.set_sharing(None);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Meets other brains until told to stop, or until the log fails.
+async fn meet(
+    brain: &Arc<Brain>,
+    config: &FederationConfig,
+    port: u16,
+    began: &watch::Sender<Option<Result<(), String>>>,
+    stop: &CancellationToken,
+) -> Result<()> {
+    let device = SigningKey::from_bytes(&blake3::derive_key("cairn 2026-11 device 1", brain.key.as_bytes()));
+    let (network, events) = network(&device, config, port)?;
+    for address in &config.announce {
+        network.announce(address.parse().with_context(|| format!("`{address}` is no multiaddress"))?).await;
+    }
+    let (happenings, received) = mpsc::channel(QUEUED_HAPPENINGS);
+    let (orders, taken) = mpsc::channel(QUEUED_ORDERS);
+    let wires = Arc::new(Wires { orders, queues: Mutex::default(), addresses: network.addresses() });
+    tokio::spawn(obey(network.clone(), taken));
+    tokio::spawn(pass_on(network.clone(), events, Arc::clone(&wires), happenings));
+    let name = if config.name.is_empty() { whoami() } else { config.name.clone() };
+    let own = SharingConfig { brain: brain.key.clone(), device, name };
+    let started = Sharing::start(own, Arc::clone(&brain.handler), wires, received, stop.clone()).await;
+    let started = started.context("what is shared cannot be read from the log");
+    let ended = match started {
+        Ok((sharing, task)) => {
+            brain.set_sharing(Some(sharing));
+            began.send_replace(Some(Ok(())));
+            // Its panic, if any, has been reported by the panic hook.
+            let _ = task.await;
+            Ok(())
+        }
+        Err(error) => Err(error),
+    };
+    network.shutdown().await;
+    ended
 }
 
 fn network(device: &SigningKey, config: &FederationConfig, port: u16) -> Result<(Network, NetworkEvents)> {

@@ -3,7 +3,6 @@
 mod checkpoints;
 mod publishing;
 mod sources;
-mod turns;
 
 use std::sync::Arc;
 

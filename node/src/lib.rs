@@ -16,6 +16,7 @@ mod kafka;
 mod log;
 mod projector;
 mod tokens;
+mod turns;
 mod up;
 
 use std::process::ExitCode;

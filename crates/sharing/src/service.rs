@@ -216,7 +216,8 @@ impl Service {
             Some(latest) if latest.device() == DeviceKey::of(&config.device) => latest,
             Some(_) | None => begin_epoch(&config, &keeper).await?,
         };
-        let identity = Identity { device: config.device.clone(), certificate, name: config.name.clone() };
+        let (device, name, addresses) = (config.device.clone(), config.name.clone(), transport.addresses());
+        let identity = Identity { device, certificate, name, addresses };
         let mut engine = Engine::new(identity);
         let selections = keeper.restore(&mut engine).await?;
         let filter = Filter { stream_prefixes: vec![MEMORY_STREAM_PREFIX.to_owned()], event_types: Vec::new() };
@@ -234,6 +235,9 @@ impl Service {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.admit();
+        if self.engine.is_forked() {
+            self.go_on_anew().await?;
+        }
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -245,10 +249,23 @@ impl Service {
                         self.input(Input::Said(entries)).await?;
                     }
                 }
-                _ = ticks.tick() => self.input(Input::Tick).await?,
+                _ = ticks.tick() => {
+                    self.engine.set_addresses(self.transport.addresses());
+                    self.input(Input::Tick).await?;
+                    self.end_expired().await?;
+                }
             }
             self.admit();
         }
+    }
+
+    /// Ends what has come to its end: what is back-dated after it counts for nothing then.
+    async fn end_expired(&mut self) -> Result<(), SharingError> {
+        for (space, grant) in self.engine.expired(now()) {
+            let entries = self.engine.revoke(space, grant, self.keeper.stamp().hlc)?;
+            self.say(entries).await?;
+        }
+        Ok(())
     }
 
     async fn happened(&mut self, happening: Happening) -> Result<(), SharingError> {
@@ -329,19 +346,31 @@ impl Service {
             News::Refused { device, reason } => warn!(%device, ?reason, "a device would not go on"),
             News::Unsound { device, why } => warn!(%device, why, "a device sent what is not sound"),
             News::EpochLost => {
-                warn!(
-                    "others know more of what this node has said than its log: it was restored, and goes on in another epoch"
-                );
-                let certificate = begin_epoch(&self.config, &self.keeper).await?;
-                self.engine.renew(certificate);
-                let own = self.engine.brain();
-                let owned = self.engine.replica().spaces().filter(|space| space.owner() == own);
-                for space in owned.map(cairn_sync::space::Space::id).collect::<Vec<_>>() {
-                    let at = self.keeper.stamp().hlc;
-                    let entries = self.engine.resume(space, at)?;
-                    inputs.push_back(Input::Said(self.kept(entries).await?));
-                }
+                warn!("others know more of what this node has said than its log does; it was restored, perhaps");
+                inputs.extend(self.begin_anew().await?);
             }
+        }
+        Ok(())
+    }
+
+    /// Goes on in another epoch, and says so in its own spaces. Gives what others are to hear.
+    async fn begin_anew(&mut self) -> Result<Vec<Input>, SharingError> {
+        let certificate = begin_epoch(&self.config, &self.keeper).await?;
+        self.engine.renew(certificate);
+        let own = self.engine.brain();
+        let owned = self.engine.replica().spaces().filter(|space| space.owner() == own);
+        let mut said = Vec::new();
+        for space in owned.map(cairn_sync::space::Space::id).collect::<Vec<_>>() {
+            let at = self.keeper.stamp().hlc;
+            let entries = self.engine.resume(space, at)?;
+            said.push(Input::Said(self.kept(entries).await?));
+        }
+        Ok(said)
+    }
+
+    async fn go_on_anew(&mut self) -> Result<(), SharingError> {
+        for input in self.begin_anew().await? {
+            self.input(input).await?;
         }
         Ok(())
     }

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use cairn_domain::event::SelectionChanged;
+use cairn_sync::chain::Chain;
 use cairn_sync::control::{Decision, Role};
 use cairn_sync::engine::Engine;
+use cairn_sync::entry::Lane;
 use cairn_sync::key::{BrainKey, Hash, SpaceId};
 use serde::Serialize;
 
@@ -107,7 +109,7 @@ pub struct ReceiptView {
     pub by: BrainKey,
     /// When they last said so, by their clock, in milliseconds since 1970.
     pub at: u64,
-    /// How many entries they have.
+    /// How many entries about memories they have.
     pub entries: u64,
 }
 
@@ -138,8 +140,12 @@ impl View {
             devices: peer.devices.iter().map(|(device, at)| (device.to_string(), at.clone())).collect(),
         });
         let receipts = engine.receipts().iter().map(|((space, by), received)| {
-            let heads = received.chains.iter().filter_map(|(tag, receipt)| {
-                receipt.heads.iter().find(|head| head.chain == *tag).map(|head| head.number)
+            // What is said about the space itself is no memory.
+            let content =
+                engine.replica().chains(*space).map(Chain::id).filter(|chain| chain.lane == Lane::Content);
+            let heads = content.filter_map(|chain| {
+                let receipt = received.chains.get(&chain.tag())?;
+                receipt.heads.iter().find(|head| head.chain == chain.tag()).map(|head| head.number)
             });
             let at = received.chains.values().map(|receipt| receipt.at).max().unwrap_or(0);
             ReceiptView { space: *space, by: *by, at, entries: heads.sum() }

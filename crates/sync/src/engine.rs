@@ -22,7 +22,7 @@ use crate::replica::{self, Replica};
 use crate::space::Space;
 use crate::wire::{Head, Pull, Receipt, Refusal};
 
-use meeting::Dialling;
+use meeting::{Dialling, Stranger};
 
 pub use meeting::{Invitation, Peer, TakenUp};
 pub use saying::{CannotSay, Offer, Said};
@@ -60,6 +60,8 @@ pub struct Identity {
     pub certificate: Certificate,
     /// What the owner calls the brain.
     pub name: String,
+    /// Where others can find the device.
+    pub addresses: Vec<String>,
 }
 
 /// Something that happened.
@@ -253,7 +255,7 @@ struct Session {
     /// Who is there, once they have said so and are known.
     brain: Option<BrainKey>,
     /// Who is there and is not known yet.
-    stranger: Option<(BrainKey, String)>,
+    stranger: Option<(BrainKey, Stranger)>,
     /// How far the other side has the chains that it has spoken of.
     heads: BTreeMap<(SpaceId, Tag), Head>,
     /// How far the other side has chains, by what it said, and by what it was sent.
@@ -301,6 +303,28 @@ impl Engine {
     /// Which brain it is.
     pub fn brain(&self) -> BrainKey {
         self.own.certificate.brain()
+    }
+
+    /// Where others can find this device from now on.
+    pub fn set_addresses(&mut self, addresses: Vec<String>) {
+        self.own.addresses = addresses;
+    }
+
+    /// Whether others can prove that this device has said two things at once in its epoch, so that it has to begin another one.
+    pub fn is_forked(&self) -> bool {
+        let own = (self.brain(), self.own.certificate.epoch());
+        let spaces = self.replica.spaces().map(Space::id);
+        let mut chains = spaces.flat_map(|space| self.replica.chains(space));
+        chains.any(|chain| (chain.id().author, chain.id().epoch) == own && chain.fork().is_some())
+    }
+
+    /// Grants in spaces of this brain's that have come to their end and were not ended by its owner yet.
+    pub fn expired(&self, now: u64) -> Vec<(SpaceId, Hash)> {
+        let owned = self.replica.spaces().filter(|space| space.owner() == self.brain());
+        let ended = |(hash, grant): (&Hash, &crate::space::Grant)| {
+            (grant.revoked.is_none() && grant.expires_at.is_some_and(|end| end < now)).then_some(*hash)
+        };
+        owned.flat_map(|space| space.grants().iter().filter_map(ended).map(|grant| (space.id(), grant))).collect()
     }
 
     /// What it knows of spaces.

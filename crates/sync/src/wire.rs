@@ -29,6 +29,10 @@ pub const BATCH_BYTES: usize = 256 * 1024;
 pub const MAX_SPACES: usize = 1_024;
 /// The most chains of a space that a frame speaks of.
 pub const MAX_CHAINS: usize = 1_024;
+/// The most addresses of a device.
+pub const MAX_ADDRESSES: usize = 16;
+/// The most bytes of an address.
+pub const MAX_ADDRESS_BYTES: usize = 512;
 /// The most bytes of a brain's name.
 pub const MAX_NAME_BYTES: usize = 200;
 /// What stands for the first number in a pull that asks for a proof. The first entry of a chain has number 1.
@@ -104,6 +108,8 @@ pub struct Hello {
     pub certificate: Certificate,
     /// What its owner calls the brain.
     pub name: String,
+    /// Where the device can be found.
+    pub addresses: Vec<String>,
 }
 
 /// How far somebody has the chains of a space.
@@ -385,6 +391,7 @@ impl Frame {
                 newest: hello.newest,
                 certificate: Bytes::copy_from_slice(&hello.certificate.to_bytes()),
                 name: hello.name.clone(),
+                addresses: hello.addresses.iter().take(MAX_ADDRESSES).cloned().collect(),
             }),
             Self::Pair { secret } => Body::Pair(proto::Pair { secret: secret.clone() }),
             Self::Paired => Body::Paired(proto::Paired {}),
@@ -498,7 +505,13 @@ fn certificate(bytes: &[u8]) -> Result<Certificate, InvalidFrame> {
 fn read_hello(hello: proto::Hello) -> Result<Hello, InvalidFrame> {
     limited(hello.name.len(), MAX_NAME_BYTES, "bytes of a name")?;
     let certificate = certificate(&hello.certificate)?;
-    Ok(Hello { oldest: hello.oldest, newest: hello.newest, certificate, name: hello.name })
+    limited(hello.addresses.len(), MAX_ADDRESSES, "addresses")?;
+    hello
+        .addresses
+        .iter()
+        .try_for_each(|address| limited(address.len(), MAX_ADDRESS_BYTES, "bytes of an address"))?;
+    let (name, addresses) = (hello.name, hello.addresses);
+    Ok(Hello { oldest: hello.oldest, newest: hello.newest, certificate, name, addresses })
 }
 
 fn packed(heads: &[Head]) -> Vec<u8> {

@@ -50,7 +50,8 @@ fn the_manual_has_the_bytes_that_this_program_makes() {
         payload: Hash::NONE,
     };
     let created = Control::SpaceCreated { name: "Garden".into() }.to_bytes();
-    let first = Entry::sign(header(1, Hash::NONE, None, EntryKind::Control), created.into(), &device).expect("small");
+    let first =
+        Entry::sign(header(1, Hash::NONE, None, EntryKind::Control), created.into(), &device).expect("small");
     says("control_payload", first.payload().expect("it is there"));
     says("control_header", &first.header().to_bytes());
     says("control_signature", first.signature());

@@ -124,19 +124,19 @@ pub struct Decide {
     pub accepted: bool,
 }
 
-fn sharing(app: &App) -> Result<&Sharing, ApiError> {
-    app.sharing.get().ok_or_else(|| {
+fn sharing(app: &App) -> Result<Sharing, ApiError> {
+    app.sharing().ok_or_else(|| {
         ApiError::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "SHARING_OFF",
-            "this node meets no other brains; set `enabled = true` under [federation] and start it again",
+            "this node meets no other brains: another process of the brain does, or [federation] says `enabled = false`; the node's log says more",
         )
     })
 }
 
 fn owner(app: &App, caller: &Caller) -> Result<Sharing, ApiError> {
     caller.owner("share memories with others")?;
-    sharing(app).cloned()
+    sharing(app)
 }
 
 /// Shows all about sharing: this brain, those it knows, spaces, and who has received what.

@@ -11,9 +11,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::checkpoints::PostgresCheckpoints;
-use super::turns::{Turns, show};
 use crate::brain::Brain;
 use crate::config::KafkaConfig;
+use crate::turns::{Turns, show};
 
 /// What other processes know the work by.
 const LEASE: &str = "kafka";

@@ -18,10 +18,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::turns::{Turns, show};
 use crate::brain::Brain;
 use crate::config::{KafkaConfig, KafkaSourceConfig};
 use crate::tokens::{Denied, Known, Token};
+use crate::turns::{Turns, show};
 
 /// How often it is asked whether the token that a source writes with still works.
 const TOKEN_CHECK: Duration = Duration::from_secs(1);

@@ -182,7 +182,7 @@ impl Engine {
         let proofs: Vec<(SpaceId, Tag)> = session
             .forked
             .iter()
-            .filter(|(space, tag)| self.wants(*space, None, now) && !self.is_forked(*space, *tag))
+            .filter(|(space, tag)| self.wants(*space, None, now) && !self.has_fork(*space, *tag))
             .filter(|place| session.proofs.get(place).is_none_or(|at| now >= at.saturating_add(STALLED_MS)))
             .copied()
             .collect();
@@ -202,7 +202,7 @@ impl Engine {
         }
     }
 
-    fn is_forked(&self, space: SpaceId, chain: Tag) -> bool {
+    fn has_fork(&self, space: SpaceId, chain: Tag) -> bool {
         let chain = self.tags.get(&(space, chain)).and_then(|chain| self.replica.chain(*chain));
         chain.is_some_and(|chain| chain.fork().is_some())
     }
@@ -544,6 +544,9 @@ impl Engine {
         }
         self.partial.remove(&chain);
         self.accuse(chain, effects);
+        if self.is_forked() {
+            self.lose_epoch(effects);
+        }
         if sought.is_some() {
             self.search(device, chain, known.header().number - 1, effects);
         }
@@ -598,6 +601,9 @@ impl Engine {
         if news {
             self.partial.remove(&chain);
             self.accuse(chain, effects);
+            if self.is_forked() {
+                self.lose_epoch(effects);
+            }
         }
     }
 

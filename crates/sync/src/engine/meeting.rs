@@ -29,6 +29,13 @@ pub struct Invitation {
     pub expires_at: u64,
 }
 
+/// What somebody who is not known says of themselves.
+#[derive(Debug, Clone)]
+pub(super) struct Stranger {
+    name: String,
+    addresses: Vec<String>,
+}
+
 /// When a device is dialled next.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Dialling {
@@ -121,6 +128,7 @@ impl Engine {
             newest: NEWEST_VERSION,
             certificate: self.own.certificate.clone(),
             name: self.own.name.clone(),
+            addresses: self.own.addresses.clone(),
         };
         effects.push(Effect::Send { device, frame: Frame::Hello(hello).to_bytes() });
     }
@@ -202,23 +210,38 @@ impl Engine {
         match self.peers.get(&brain).cloned() {
             Some(peer) if peer.blocked => self.refuse(device, Refusal::UnknownPeer, effects),
             Some(mut peer) => {
-                let is_new = !peer.devices.contains_key(&device) || peer.name != hello.name;
+                let known = peer.devices.get(&device);
+                let moved = !hello.addresses.is_empty() && known != Some(&hello.addresses);
+                let is_new = known.is_none() || moved || peer.name != hello.name;
                 self.restore_certificate(certificate);
                 if is_new {
-                    peer.devices.entry(device).or_default();
+                    let addresses = peer.devices.entry(device).or_default();
+                    if moved {
+                        *addresses = hello.addresses;
+                    }
                     peer.name = hello.name;
                     self.peers.insert(brain, peer.clone());
                     effects.push(Effect::KeepPeer { brain, peer, invitation: None });
                 }
                 self.meet(device, brain, now, effects);
             }
-            None => self.stranger(device, brain, hello.name, now, effects),
+            None => {
+                let stranger = Stranger { name: hello.name, addresses: hello.addresses };
+                self.stranger(device, brain, stranger, now, effects);
+            }
         }
         Ok(())
     }
 
     /// Somebody who is not known: who was invited, or who has invited.
-    fn stranger(&mut self, device: DeviceKey, brain: BrainKey, name: String, now: u64, effects: &mut Vec<Effect>) {
+    fn stranger(
+        &mut self,
+        device: DeviceKey,
+        brain: BrainKey,
+        stranger: Stranger,
+        now: u64,
+        effects: &mut Vec<Effect>,
+    ) {
         let inviter = self.taken_up.get(&device).filter(|(inviter, _)| *inviter == brain);
         if let Some((_, taken)) = inviter {
             let frame = Frame::Pair { secret: taken.secret.clone() }.to_bytes();
@@ -228,7 +251,7 @@ impl Engine {
             return;
         }
         if let Some(session) = self.sessions.get_mut(&device) {
-            session.stranger = Some((brain, name));
+            session.stranger = Some((brain, stranger));
         }
     }
 
@@ -237,12 +260,12 @@ impl Engine {
         let hash = Hash::of(secret);
         let open = self.invitations.get(&hash).is_some_and(|invitation| now <= invitation.expires_at);
         let stranger = self.sessions.get(&device).and_then(|session| session.stranger.clone());
-        let (true, Some((brain, name))) = (open, stranger) else {
+        let (true, Some((brain, Stranger { name, addresses }))) = (open, stranger) else {
             self.refuse(device, Refusal::Invitation, effects);
             return;
         };
         self.invitations.remove(&hash);
-        let peer = Peer { name, devices: BTreeMap::from([(device, Vec::new())]), blocked: false };
+        let peer = Peer { name, devices: BTreeMap::from([(device, addresses)]), blocked: false };
         effects.push(Effect::KeepPeer { brain, peer: peer.clone(), invitation: Some(hash) });
         self.peers.insert(brain, peer);
         effects.push(Effect::Send { device, frame: Frame::Paired.to_bytes() });
@@ -252,7 +275,7 @@ impl Engine {
     /// The invitation that was taken up has been honoured.
     fn paired(&mut self, device: DeviceKey, now: u64, effects: &mut Vec<Effect>) {
         let stranger = self.sessions.get(&device).and_then(|session| session.stranger.clone());
-        let Some((brain, name)) = stranger else { return };
+        let Some((brain, Stranger { name, .. })) = stranger else { return };
         let Some((inviter, taken)) = self.taken_up.remove(&device) else { return };
         if inviter == brain {
             let devices = BTreeMap::from([(device, taken.addresses)]);

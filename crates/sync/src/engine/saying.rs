@@ -94,7 +94,17 @@ impl Engine {
         if rules.owner() != self.brain() {
             return Err(CannotSay::OwnerOnly);
         }
-        self.sign(Some(space), Hash::NONE, vec![vec![control_part(control, at)?]])
+        // The first word of an epoch says after which word of the one before it comes.
+        let (author, epoch, lane) = (self.brain(), self.own.certificate.epoch(), Lane::Control);
+        let begun =
+            self.replica.chain(ChainId { space, author, epoch, lane }).is_some_and(|chain| chain.number() > 0);
+        let mut said = Vec::new();
+        if !begun && !matches!(control, Control::Resumed { .. }) {
+            let after = self.replica.last_word(space).ok_or(CannotSay::NoSpace)?;
+            said.push(vec![control_part(&Control::Resumed { after }, at)?]);
+        }
+        said.push(vec![control_part(control, at)?]);
+        self.sign(Some(space), Hash::NONE, said)
     }
 
     /// Offers a brain a part in a space.

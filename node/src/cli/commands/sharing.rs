@@ -85,10 +85,8 @@ struct Accepted {
 
 #[derive(Debug, Deserialize)]
 struct View {
-    brain: String,
     peers: Vec<Peer>,
     spaces: Vec<Space>,
-    receipts: Vec<Receipt>,
 }
 
 /// Invites, meets and blocks other brains.
@@ -366,7 +364,6 @@ async fn find_peer(client: &Client, name: &str) -> Result<Peer, CliError> {
 
 async fn find_space(client: &Client, name: &str) -> Result<Space, CliError> {
     let view: View = client.get(&["sharing"]).send().await?.read()?;
-    let _ = view.brain;
     one(view.spaces, "space", name, |space| (&space.id, &space.name))
 }
 
