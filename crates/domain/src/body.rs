@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::claim::{Authorship, Standing, decides};
+use crate::claim::{Authorship, Standing, decides, rejects};
 use crate::id::EventId;
 use crate::truth::Truth;
 use crate::verdict::Verdicts;
@@ -175,13 +175,15 @@ impl Body {
 
     /// Whether an edit was turned down.
     pub fn is_rejected(&self, edit: EventId) -> bool {
-        self.rejections.about(edit).any(decides)
+        let about = self.rejections.about(edit);
+        let author = self.edit(edit).map(|edit| &edit.author);
+        about.into_iter().any(|by| author.map_or(decides(by), |author| rejects(by, author)))
     }
 
     /// The edits that the user turned down.
     pub fn refused(&self) -> impl Iterator<Item = &Edit> {
-        let refused = self.rejections.standing().filter(|(_, by)| decides(by));
-        refused.filter_map(|(id, _)| self.edit(id))
+        let refused = self.rejections.standing().filter_map(|(id, by)| Some((self.edit(id)?, by)));
+        refused.filter(|(edit, by)| rejects(by, &edit.author)).map(|(edit, _)| edit)
     }
 
     /// Folds one edit in. One of a peer may come before those that it was made from; one of a peer that does not fit its history says
@@ -200,12 +202,11 @@ impl Body {
         } else if self.missing(&edit).is_some() {
             self.early.push(edit);
             return Ok(());
-        } else if self.fits(&edit) {
-            self.insert(edit, None)?;
-        } else {
+        } else if !self.fits(&edit) || self.insert(edit, None).is_err() {
             return Ok(());
         }
-        self.take_early()
+        self.take_early();
+        Ok(())
     }
 
     /// Whether a peer's edit, whose parents are there, can be applied to their text.
@@ -228,14 +229,14 @@ impl Body {
     }
 
     /// Folds in what waited for the edit that came last, and so on.
-    fn take_early(&mut self) -> Result<(), CorruptBody> {
+    fn take_early(&mut self) {
         while let Some(at) = self.early.iter().position(|edit| self.missing(edit).is_none()) {
             let edit = self.early.remove(at);
             if self.fits(&edit) {
-                self.insert(edit, None)?;
+                // One that cannot be merged says nothing, like one that does not fit.
+                let _ = self.insert(edit, None);
             }
         }
-        Ok(())
     }
 
     fn insert(&mut self, edit: Edit, effect: Option<Effect>) -> Result<(), CorruptBody> {

@@ -210,14 +210,15 @@ impl FieldClaims {
     /// Whether this principal's claim of this value was turned down before (rule T6).
     pub fn was_rejected(&self, principal: PrincipalId, value: &Value) -> bool {
         self.rejections.standing().any(|(id, by)| {
-            decides(by)
+            self.get(id).is_some_and(|claim| rejects(by, &claim.author))
                 && self.get(id).is_some_and(|claim| claim.author.principal == principal && claim.value == *value)
         })
     }
 
     /// Whether a claim was turned down.
     pub fn is_rejected(&self, claim: EventId) -> bool {
-        self.rejections.about(claim).any(decides)
+        let about = self.rejections.about(claim);
+        self.get(claim).is_some_and(|claim| about.into_iter().any(|by| rejects(by, &claim.author)))
     }
 
     /// Whether a claim was taken back by its author.
@@ -281,6 +282,11 @@ pub(crate) fn supersedes(claim: &Claim, seen: &Claim) -> bool {
 /// Whether an author decides on what others suggest (rule T6).
 pub(crate) fn decides(by: &Authorship) -> bool {
     by.truth == Truth::User && by.standing.is_full()
+}
+
+/// Whether an author's rejection counts: that of a peer does nothing to what this brain's own user said (rule T10).
+pub(crate) fn rejects(by: &Authorship, author: &Authorship) -> bool {
+    decides(by) && (!by.origin.is_peer() || author.origin.is_peer() || by.outranks(author))
 }
 
 /// Higher truth last, then the later clock, then the larger value; among claims that say the same, the larger id. Ids differ from one

@@ -35,6 +35,8 @@ use crate::names::{
 
 /// How many entries are kept in one append.
 const KEPT_AT_ONCE: usize = 500;
+/// How many bytes of payloads are kept in one append.
+const KEPT_BYTES: usize = 8 * 1024 * 1024;
 /// How many entries are looked at at once when what they count for has changed.
 const LOOKED_AT: usize = 1_000;
 
@@ -220,8 +222,11 @@ impl Keeper {
     /// # Errors
     /// When the log does not answer or refuses them.
     pub async fn keep(&mut self, entries: &[Entry], engine: &Engine) -> Result<(), SharingError> {
-        for part in entries.chunks(KEPT_AT_ONCE) {
+        let mut rest = entries;
+        while !rest.is_empty() {
+            let (part, later) = rest.split_at(whole_part(rest));
             self.keep_part(part, engine).await?;
+            rest = later;
         }
         Ok(())
     }
@@ -409,6 +414,21 @@ impl Keeper {
             None => drop(self.places.remove(&memory)),
         }
     }
+}
+
+/// How many of some entries are kept in one append: whole publications, and not too many bytes.
+fn whole_part(entries: &[Entry]) -> usize {
+    let (mut end, mut bytes) = (0, 0);
+    for (at, entry) in entries.iter().enumerate() {
+        bytes += entry.header().payload_bytes as usize;
+        if end > 0 && (at >= KEPT_AT_ONCE || bytes > KEPT_BYTES) {
+            return end;
+        }
+        if entry.header().following == 0 {
+            end = at + 1;
+        }
+    }
+    if end == 0 { entries.len() } else { end }
 }
 
 /// What an entry counts for in its memory.

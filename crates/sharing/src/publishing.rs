@@ -1,6 +1,6 @@
 //! From the private log into spaces: what this brain's own write about a memory that is in a space is signed and said there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cairn_command::{decode_memory_event, read_metadata};
 use cairn_domain::event::{MemoryEvent, Metadata, SelectionChanged, Shared};
@@ -11,7 +11,7 @@ use cairn_domain::truth::Truth;
 use cairn_domain::value::Value;
 use cairn_event_store::{AppendError, Direction, Position, RecordedEvent, Revision, Tracking};
 use cairn_sync::engine::{CannotSay, Engine, Said};
-use cairn_sync::entry::{Entry, MAX_PUBLICATION_ENTRIES};
+use cairn_sync::entry::{Entry, MAX_PUBLICATION_BYTES, MAX_PUBLICATION_ENTRIES};
 use cairn_sync::key::SpaceId;
 use cairn_sync::shared::{SharedEvent, publication_of};
 
@@ -53,6 +53,8 @@ impl Keeper {
         now: u64,
     ) -> Result<Vec<Vec<Entry>>, SharingError> {
         let mut publications: BTreeMap<SpaceId, Vec<Publication>> = BTreeMap::new();
+        // What is published because its memory came into a space may be among these events itself.
+        let mut taken: BTreeSet<EventId> = BTreeSet::new();
         for event in events {
             let Some(memory) = memory_of_stream(&event.stream) else { continue };
             if &*event.event_type == "memory.erased" {
@@ -65,7 +67,9 @@ impl Keeper {
                 let space: Option<SpaceId> = space.as_ref().and_then(|space| space.parse().ok());
                 self.note_place(memory, space);
                 if let Some(space) = space {
-                    let said = self.everything(memory, event.revision, space, engine).await?;
+                    let mut said = self.everything(memory, event.revision, space, engine).await?;
+                    said.iter_mut().for_each(|said| said.retain(|(_, of)| taken.insert(*of)));
+                    said.retain(|said| !said.is_empty());
                     publications.entry(space).or_default().extend(said);
                 }
                 continue;
@@ -73,7 +77,9 @@ impl Keeper {
             self.select(memory, &decoded, selections, engine).await?;
             let Some(space) = self.place(memory).filter(|_| !metadata.origin.is_peer()) else { continue };
             let id = EventId::new(event.id);
-            if let Some(said) = self.said(memory, id, decoded, &metadata, engine).await? {
+            if let Some(said) = self.said(memory, id, decoded, &metadata, engine).await?
+                && taken.insert(id)
+            {
                 let publications = publications.entry(space).or_default();
                 match publications.last_mut() {
                     // What one command did is one publication.
@@ -88,6 +94,26 @@ impl Keeper {
         for (number, (space, publications)) in publications.into_iter().enumerate() {
             let tracking = if number + 1 == spaces { tracking.take() } else { None };
             all.extend(self.say(space, publications, tracking, engine, now).await?);
+        }
+        Ok(all)
+    }
+
+    /// Says in a space what this brain's own have written about its memories while they could not say it.
+    ///
+    /// # Errors
+    /// When the log does not answer.
+    pub async fn say_unsaid(
+        &mut self,
+        space: SpaceId,
+        engine: &mut Engine,
+        now: u64,
+    ) -> Result<Vec<Vec<Entry>>, SharingError> {
+        let memories: Vec<MemoryId> =
+            self.places.iter().filter(|(_, place)| **place == space).map(|(memory, _)| *memory).collect();
+        let mut all = Vec::new();
+        for memory in memories {
+            let said = self.everything(memory, Revision(u64::MAX), space, engine).await?;
+            all.extend(self.say(space, said, None, engine, now).await?);
         }
         Ok(all)
     }
@@ -181,7 +207,7 @@ impl Keeper {
                 if let Some(said) = self.said(memory, id, decoded, &metadata, engine).await? {
                     match publications.last_mut() {
                         // Newcomers see the memory as it is, and not how it came about.
-                        Some(last) if last.len() < usize::from(MAX_PUBLICATION_ENTRIES) => last.push((said, id)),
+                        Some(last) if has_room(last, &said) => last.push((said, id)),
                         _ => publications.push(vec![(said, id)]),
                     }
                 }
@@ -226,9 +252,7 @@ impl Keeper {
     /// Whether what is said about a field is not told to others.
     fn stays_here(&self, memory: MemoryId, field: &FieldName) -> bool {
         match field.role() {
-            FieldRole::Attribute(name) => {
-                name.strip_prefix(PRIVATE).is_some_and(|rest| rest.is_empty() || rest.starts_with(['_', '-', ' ']))
-            }
+            FieldRole::Attribute(name) => name.starts_with(PRIVATE),
             // That there is another memory is told to those who share that one, too.
             FieldRole::Link { target, .. } => self.place(target) != self.place(memory),
             FieldRole::Title | FieldRole::Body | FieldRole::Kind | FieldRole::Archived | FieldRole::Tag(_) => {
@@ -302,19 +326,35 @@ fn selects(selection: &SelectionChanged, memory: &Memory) -> bool {
 
 fn belongs(publication: &Publication, said: &Said) -> bool {
     let same = |(last, _): &(Said, EventId)| (last.memory, last.at) == (said.memory, said.at);
-    publication.last().is_some_and(same) && publication.len() < usize::from(MAX_PUBLICATION_ENTRIES)
+    publication.last().is_some_and(same) && has_room(publication, said)
+}
+
+fn has_room(publication: &Publication, said: &Said) -> bool {
+    publication.len() < usize::from(MAX_PUBLICATION_ENTRIES)
+        && bytes(publication) + size(said) <= MAX_PUBLICATION_BYTES
+}
+
+fn bytes(publication: &Publication) -> usize {
+    publication.iter().map(|(said, _)| size(said)).sum()
+}
+
+/// What an event has as a payload; one that has too much is not said.
+fn size(said: &Said) -> usize {
+    said.event.to_bytes().map_or(0, |payload| payload.len())
 }
 
 /// Publications in parts that each fit into one append.
 fn in_parts(publications: Vec<Publication>) -> Vec<Vec<Publication>> {
     let mut parts: Vec<Vec<Publication>> = Vec::new();
-    let mut room = 0;
+    let (mut room, mut room_bytes) = (0, 0);
     for publication in publications {
-        if publication.len() > room {
+        let size = bytes(&publication);
+        if publication.len() > room || size > room_bytes {
             parts.push(Vec::new());
-            room = SAID_AT_ONCE;
+            (room, room_bytes) = (SAID_AT_ONCE, MAX_PUBLICATION_BYTES);
         }
         room = room.saturating_sub(publication.len());
+        room_bytes = room_bytes.saturating_sub(size);
         if let Some(part) = parts.last_mut() {
             part.push(publication);
         }

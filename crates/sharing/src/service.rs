@@ -262,8 +262,10 @@ impl Service {
     /// Ends what has come to its end: what is back-dated after it counts for nothing then.
     async fn end_expired(&mut self) -> Result<(), SharingError> {
         for (space, grant) in self.engine.expired(now()) {
-            let entries = self.engine.revoke(space, grant, self.keeper.stamp().hlc)?;
-            self.say(entries).await?;
+            match self.engine.revoke(space, grant, self.keeper.stamp().hlc) {
+                Ok(entries) => drop(self.say(entries).await?),
+                Err(error) => warn!(%space, %grant, %error, "what has expired cannot be ended"),
+            }
         }
         Ok(())
     }
@@ -514,6 +516,11 @@ impl Service {
         for grant in open {
             let entries = self.engine.decide(space, grant, decision, self.keeper.stamp().hlc)?;
             self.say(entries).await?;
+        }
+        if decision == Decision::Accepted {
+            for entries in self.keeper.say_unsaid(space, &mut self.engine, now()).await? {
+                self.input(Input::Said(entries)).await?;
+            }
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The entries of one author, device and epoch in one space, each of which names the one before it.
 
-use crate::entry::{Entry, Header, Lane, MAX_PUBLICATION_ENTRIES};
+use crate::entry::{Entry, Header, Lane, MAX_PUBLICATION_BYTES, MAX_PUBLICATION_ENTRIES};
 use crate::key::{BrainKey, Epoch, Hash, SpaceId, Tag};
 
 /// Which chain.
@@ -40,6 +40,8 @@ pub struct Chain {
     begun: u16,
     /// How many entries of the publication at hand are still to come.
     following: u16,
+    /// How many bytes the payloads of the publication at hand have so far.
+    bytes: usize,
     fork: Option<Fork>,
 }
 
@@ -75,7 +77,7 @@ pub enum Offered {
 impl Chain {
     /// A chain of which nothing is known.
     pub fn new(id: ChainId) -> Self {
-        Self { id, number: 0, hash: Hash::NONE, complete: 0, begun: 0, following: 0, fork: None }
+        Self { id, number: 0, hash: Hash::NONE, complete: 0, begun: 0, following: 0, bytes: 0, fork: None }
     }
 
     /// A chain that is known up to an entry, with which a publication ends.
@@ -132,8 +134,11 @@ impl Chain {
         }
         (self.number, self.hash, self.following) = (header.number, entry.hash(), header.following);
         match self.following {
-            0 => (self.begun, self.complete) = (0, self.number),
-            _ => self.begun += 1,
+            0 => (self.begun, self.bytes, self.complete) = (0, 0, self.number),
+            _ => {
+                self.begun += 1;
+                self.bytes += header.payload_bytes as usize;
+            }
         }
         Offered::Taken
     }
@@ -142,7 +147,11 @@ impl Chain {
     fn continues(&self, header: &Header) -> bool {
         let follows = self.following == 0 || header.following == self.following - 1;
         let entries = u32::from(header.preceding) + u32::from(header.following) + 1;
-        header.preceding == self.begun && follows && entries <= u32::from(MAX_PUBLICATION_ENTRIES)
+        let bytes = self.bytes + header.payload_bytes as usize;
+        header.preceding == self.begun
+            && follows
+            && entries <= u32::from(MAX_PUBLICATION_ENTRIES)
+            && bytes <= MAX_PUBLICATION_BYTES
     }
 
     /// Compares an entry with the one that is known by its number; freezes the chain where they differ. Gives the proof where it is

@@ -27,6 +27,8 @@ use meeting::{Dialling, Stranger};
 pub use meeting::{Invitation, Peer, TakenUp};
 pub use saying::{CannotSay, Offer, Said};
 
+/// The most epochs of one author in one space.
+pub const MAX_EPOCHS: usize = 64;
 /// The most connections at once.
 pub const MAX_SESSIONS: usize = 256;
 /// The most pulls that are under way on one connection.

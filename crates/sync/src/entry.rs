@@ -18,6 +18,8 @@ pub const HEADER_BYTES: usize = 14 + 32 + 32 + 16 + 8 + 32 + 32 + 8 + 4 + 1 + 1 
 pub const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
 /// The most entries that one publication may have. Those of one that is not complete wait in memory.
 pub const MAX_PUBLICATION_ENTRIES: u16 = 1_024;
+/// The most bytes that the payloads of one publication may have together.
+pub const MAX_PUBLICATION_BYTES: usize = 8 * 1024 * 1024;
 
 /// What an entry is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -202,6 +202,11 @@ impl Receipt {
         Self { space, heads, at, signature }
     }
 
+    /// How far somebody has a chain, by this.
+    pub fn reached(&self, chain: Tag) -> Option<u64> {
+        self.heads.iter().find(|head| head.chain == chain).map(|head| head.number)
+    }
+
     /// Whether a device has signed it.
     pub fn is_of(&self, device: DeviceKey) -> bool {
         device.has_signed(&signed(self.space, &self.heads, self.at), &self.signature)
@@ -526,7 +531,8 @@ fn unpacked(bytes: &[u8]) -> Result<Vec<Head>, InvalidFrame> {
         let (chain, rest) = bytes.split_first_chunk().expect("it is long enough");
         let (number, hash) = rest.split_first_chunk().expect("it is long enough");
         let hash = Tag(hash.try_into().expect("it is long enough"));
-        Head { chain: Tag(*chain), number: u64::from_be_bytes(*number), hash }
+        // No chain is so long; adding to such a number must not overflow.
+        Head { chain: Tag(*chain), number: u64::from_be_bytes(*number).min(u64::MAX / 2), hash }
     };
     match rest {
         [] => Ok(heads.iter().map(head).collect()),

@@ -75,14 +75,17 @@ pub(super) fn text_at(body: &Body, extra: Option<Node<'_>>, heads: &[EventId]) -
         .collect();
     let mut text = String::new();
     let mut start = 0;
-    for end in joints(&nodes) {
+    let joints = joints(&nodes);
+    // Where the history is a line, nothing is merged and nobody needs a name.
+    let names = if joints.len() == nodes.len() { BTreeMap::new() } else { names(&nodes) };
+    for end in joints {
         match &nodes[start..end] {
             [edit] => {
                 apply_to(&mut text, edit.splices).map_err(|reason| CorruptBody { event: edit.id, reason })?;
             }
             section => {
                 let event = section[section.len() - 1].id;
-                text = merged(&text, section).map_err(|e| CorruptBody { event, reason: e.to_string() })?;
+                text = merged(&text, section, &names).map_err(|e| CorruptBody { event, reason: e.to_string() })?;
             }
         }
         start = end;
@@ -121,8 +124,8 @@ fn joints(nodes: &[Node<'_>]) -> Vec<usize> {
 /// Each edit is written into a document that holds its ancestors and nothing else: so it is quick, because nothing
 /// has to be hidden from it, and what Automerge makes of it follows from the graph alone. What comes before all that
 /// the section touches stays out of the documents, because Automerge seeks each place from the start.
-fn merged(text: &str, section: &[Node<'_>]) -> Result<String, Unmergeable> {
-    let section = &named(section);
+fn merged(text: &str, section: &[Node<'_>], names: &Names) -> Result<String, Unmergeable> {
+    let section = &named(section, names);
     let touched = section.iter().flat_map(|edit| edit.splices).map(|splice| splice.at).min();
     let Some(untouched) = touched else { return Ok(text.to_owned()) };
     let (before, text) = text.split_at(byte_offset(text, untouched).ok_or(Unmergeable::PastTheEnd)?);
@@ -162,19 +165,31 @@ struct Named<'a> {
     splices: &'a [Splice],
 }
 
-/// Names the edits of a section. A name follows from what the edit says, when it was said and upon what, and not from its id: that
-/// differs from one brain to another, and who comes first where two insert at one place must not. Edits with one name are one edit.
-fn named<'a>(section: &[Node<'a>]) -> Vec<Named<'a>> {
+/// What the change of each edit is called for Automerge.
+type Names = BTreeMap<EventId, [u8; ACTOR_BYTES]>;
+
+/// Names edits, of which all that they were made from are among them. A name follows from what the edit says, when it was said and upon
+/// what, and not from its id: that differs from one brain to another, and who comes first where two insert at one place must not.
+fn names(nodes: &[Node<'_>]) -> Names {
+    let mut names = Names::new();
+    for edit in nodes {
+        let parents: BTreeSet<_> = edit.parents.iter().filter_map(|parent| names.get(parent).copied()).collect();
+        names.insert(edit.id, name(edit, parents.iter()));
+    }
+    names
+}
+
+/// The edits of a section with their names. Edits with one name are one edit.
+fn named<'a>(section: &[Node<'a>], names: &Names) -> Vec<Named<'a>> {
     let mut firsts: BTreeMap<[u8; ACTOR_BYTES], EventId> = BTreeMap::new();
-    let mut names: BTreeMap<EventId, ([u8; ACTOR_BYTES], EventId)> = BTreeMap::new();
+    let mut same: BTreeMap<EventId, EventId> = BTreeMap::new();
     let mut named = Vec::with_capacity(section.len());
     for edit in section {
-        let known: BTreeSet<_> = edit.parents.iter().filter_map(|parent| names.get(parent).copied()).collect();
-        let actor = name(edit, known.iter().map(|(actor, _)| actor));
+        let actor = names[&edit.id];
         let first = *firsts.entry(actor).or_insert(edit.id);
-        names.insert(edit.id, (actor, first));
+        same.insert(edit.id, first);
         if first == edit.id {
-            let parents = known.into_iter().map(|(_, first)| first).collect();
+            let parents = edit.parents.iter().filter_map(|parent| same.get(parent).copied()).collect();
             named.push(Named { id: edit.id, actor, parents, splices: edit.splices });
         }
     }

@@ -1,12 +1,12 @@
 //! What brains that know each other exchange: how far they are, entries, receipts and proofs.
 
 use super::{
-    Effect, Engine, Load, MAX_AHEAD_MS, MAX_HEADS, MAX_OFFERED, MAX_PULLS, MAX_SERVING, News, PUSH_CREDIT,
-    STALLED_MS, Why,
+    Effect, Engine, Load, MAX_AHEAD_MS, MAX_EPOCHS, MAX_HEADS, MAX_OFFERED, MAX_PULLS, MAX_SERVING, News,
+    PUSH_CREDIT, STALLED_MS, Why,
 };
 use crate::certificate::Certificate;
 use crate::chain::{Chain, ChainId, Fork, chain_of};
-use crate::entry::{Entry, Lane};
+use crate::entry::{Entry, EntryKind, Lane};
 use crate::key::{BrainKey, DeviceKey, SpaceId, Tag};
 use crate::replica;
 use crate::wire::{
@@ -141,10 +141,7 @@ impl Engine {
         let reached = session.reached.entry(chain).or_default();
         *reached = (*reached).max(head.number);
         let Some(own) = self.heads.get(&chain) else { return };
-        let is_own = (chain.author, chain.epoch) == (self.brain(), self.own.certificate.epoch());
-        if is_own && (head.number > own.number || head.number == own.number && head.hash != own.hash) {
-            self.lose_epoch(effects);
-        } else if head.number <= own.number && (head.number, head.hash) != (own.number, own.hash) {
+        if head.number <= own.number && (head.number, head.hash) != (own.number, own.hash) {
             let why = Why::Checked(device, head);
             effects.push(Effect::Load(Load { chain, from: head.number, limit: 1, why }));
         }
@@ -300,10 +297,10 @@ impl Engine {
         let Some(session) = self.sessions.get(&device) else { return };
         let Some(brain) = session.brain else { return };
         let reached = session.reached.get(&chain).copied().unwrap_or(0);
-        let new = entries.iter().position(|entry| entry.header().number == reached + 1);
+        let new = entries.iter().position(|entry| reached.checked_add(1) == Some(entry.header().number));
         let Some(new) = new.filter(|_| session.unacknowledged < PUSH_CREDIT) else { return };
         if self.may_read(brain, chain, now) {
-            self.send(device, chain, reached + 1, &entries[new..], false, effects);
+            self.send(device, chain, reached.saturating_add(1), &entries[new..], false, effects);
         }
     }
 
@@ -321,7 +318,7 @@ impl Engine {
         });
         for (chain, reached) in behind {
             let why = Why::Pushed(device);
-            let load = Load { chain: *chain, from: reached + 1, limit: MAX_BATCH_ENTRIES, why };
+            let load = Load { chain: *chain, from: reached.saturating_add(1), limit: MAX_BATCH_ENTRIES, why };
             effects.push(Effect::Load(load));
         }
     }
@@ -360,10 +357,11 @@ impl Engine {
         now: u64,
         effects: &mut Vec<Effect>,
     ) -> Result<(), InvalidFrame> {
+        let mut asked = false;
         if let Some(session) = self.sessions.get_mut(&device) {
             let chain = (batch.space, batch.chain);
             if batch.asked {
-                session.pulling.remove(&chain);
+                asked = session.pulling.remove(&chain);
             } else if session.heads.len() < MAX_HEADS {
                 // Where it is of no use yet, it is asked for when it is.
                 let number = batch.first + batch.len() as u64 - u64::from(!batch.is_empty());
@@ -374,7 +372,7 @@ impl Engine {
         }
         let reached = self.reached(batch.space, batch.chain);
         let taken = self.take_batch(device, brain, batch, now, effects);
-        if batch.asked
+        if asked
             && self.reached(batch.space, batch.chain) == reached
             && let Some(session) = self.sessions.get_mut(&device)
         {
@@ -419,12 +417,41 @@ impl Engine {
             // Whoever wrote it has no part in the space, as far as this brain knows; it may learn more.
             return Ok(());
         }
+        let known_device = self.certificates.get(&(certificate.brain(), certificate.epoch()));
+        if known_device.is_some_and(|known| known.device() != certificate.device()) {
+            return Err(InvalidFrame::Unsound("certificate"));
+        }
         let entries = batch.open(&certificate)?;
+        self.check_forwarded(brain, batch.space, &entries)?;
         let Some(chain) = entries.first().map(chain_of) else { return Ok(()) };
         if has_begun && !self.wants(batch.space, Some(chain.lane), now) || !has_begun && !begins(&entries) {
             return Ok(());
         }
+        let epochs = self.replica.chains(chain.space);
+        let epochs = epochs.filter(|known| {
+            (known.id().author, known.id().lane) == (chain.author, chain.lane) && known.number() > 0
+        });
+        let epochs = epochs.count();
+        if known.is_none() && epochs >= MAX_EPOCHS {
+            return Ok(());
+        }
         self.admit(device, chain, certificate, entries, now, effects);
+        Ok(())
+    }
+
+    /// What was erased is told of by its author and by the owner of the space: others could take away what was said. What is said about the
+    /// space is never erased, and only the owner says it.
+    fn check_forwarded(&self, by: BrainKey, space: SpaceId, entries: &[Entry]) -> Result<(), InvalidFrame> {
+        let owner = self.replica.space(space).map(crate::space::Space::owner);
+        for entry in entries {
+            let (kind, author) = (entry.header().kind, entry.header().author);
+            let is_control = kind == EntryKind::Control;
+            let may_erase = kind.lane() == Lane::Content && (by == author || Some(by) == owner);
+            if entry.payload().is_none() && !may_erase || is_control && owner.is_some_and(|owner| owner != author)
+            {
+                return Err(InvalidFrame::Unsound("payload"));
+            }
+        }
         Ok(())
     }
 
@@ -473,17 +500,20 @@ impl Engine {
         if timely.is_empty() {
             return;
         }
-        if reached == 0 {
-            effects.push(Effect::KeepCertificate { space: chain.space, certificate: certificate.clone() });
+        if (chain.author, chain.epoch) == (self.brain(), self.own.certificate.epoch()) {
+            // Nobody but this device can have signed it, and it does not know of it.
+            self.lose_epoch(effects);
         }
-        self.certificates.insert((chain.author, chain.epoch), certificate);
-        self.take_in(device, chain, timely, now, effects);
+        self.certificates.insert((chain.author, chain.epoch), certificate.clone());
+        let first = (reached == 0).then_some(certificate);
+        self.take_in(device, chain, first, timely, now, effects);
     }
 
     fn take_in(
         &mut self,
         device: DeviceKey,
         chain: ChainId,
+        certificate: Option<Certificate>,
         entries: Vec<Entry>,
         now: u64,
         effects: &mut Vec<Effect>,
@@ -499,6 +529,9 @@ impl Engine {
             })
             .flatten()
             .collect();
+        if let Some(certificate) = certificate.filter(|_| !kept.is_empty()) {
+            effects.insert(from, Effect::KeepCertificate { space: chain.space, certificate });
+        }
         if let Some(head) = self.heads.get(&chain).copied().filter(|_| !kept.is_empty()) {
             let receipt = Receipt::sign(chain.space, vec![head], now, &self.own.device);
             effects.push(Effect::Send { device, frame: Frame::Receipt(receipt).to_bytes() });
@@ -535,11 +568,11 @@ impl Engine {
         let sought = first.filter(|(number, previous)| {
             known.header().number == *number && *number > 1 && known.header().previous != *previous
         });
+        let before = self.replica.space(chain.space).cloned().map(Box::new);
         for effect in self.replica.compared(known, other) {
             if let replica::Effect::Forked(fork) = effect {
-                let before = self.replica.space(chain.space).cloned().map(Box::new);
+                effects.push(Effect::Restand { before: before.clone(), space: chain.space });
                 effects.push(Effect::KeepFork(fork));
-                effects.push(Effect::Restand { before, space: chain.space });
             }
         }
         self.partial.remove(&chain);
@@ -581,6 +614,10 @@ impl Engine {
         effects: &mut Vec<Effect>,
     ) {
         let chain = chain_of(&fork.known);
+        let known = self.certificates.get(&(chain.author, chain.epoch));
+        if known.is_some_and(|known| known.device() != certificate.device()) {
+            return;
+        }
         if !self.wants(chain.space, None, now)
             || !self.may_read(brain, chain, now)
             || !self.is_member(chain.space, chain.author)
@@ -593,8 +630,8 @@ impl Engine {
         let mut news = false;
         for effect in self.replica.compared(&fork.known, &fork.other) {
             if let replica::Effect::Forked(fork) = effect {
-                effects.push(Effect::KeepFork(fork));
                 effects.push(Effect::Restand { before: before.clone(), space: chain.space });
+                effects.push(Effect::KeepFork(fork));
                 news = true;
             }
         }
@@ -632,8 +669,11 @@ impl Engine {
             let reached = session.reached.entry(chain).or_default();
             *reached = (*reached).max(head.number);
             let received = self.receipts.entry((receipt.space, brain)).or_default();
-            received.chains.insert(head.chain, receipt.clone());
-            received.unkept.insert(head.chain);
+            let before = received.chains.get(&head.chain).and_then(|receipt| receipt.reached(head.chain));
+            if before.is_none_or(|before| before < head.number) {
+                received.chains.insert(head.chain, receipt.clone());
+                received.unkept.insert(head.chain);
+            }
         }
         self.catch_up(device, now, effects);
         Ok(())

@@ -200,7 +200,9 @@ impl Engine {
         effects: &mut Vec<Effect>,
     ) -> Result<(), InvalidFrame> {
         let (brain, certificate) = (hello.certificate.brain(), hello.certificate);
-        if certificate.device() != device || brain == self.brain() {
+        let known = self.certificates.get(&(brain, certificate.epoch()));
+        let other = known.is_some_and(|known| known.device() != device);
+        if certificate.device() != device || brain == self.brain() || other {
             return Err(InvalidFrame::Unsound("certificate"));
         }
         if hello.newest < OLDEST_VERSION || hello.oldest > NEWEST_VERSION {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::Engine;
 use crate::chain::ChainId;
-use crate::control::{Accepted, Control, Decision, Role};
+use crate::control::{Accepted, Control, Decision, MAX_ACCEPTED, Role};
 use crate::entry::{Entry, EntryKind, Header, InvalidEntry, Lane, MAX_PUBLICATION_ENTRIES};
 use crate::key::{BrainKey, Hash, SpaceId};
 use crate::shared::{InvalidShared, SharedEvent};
@@ -136,7 +136,8 @@ impl Engine {
         let chains = self.replica.chains(space);
         let theirs = chains.filter(|chain| (chain.id().author, chain.id().lane) == (to, Lane::Content));
         let accepted =
-            theirs.map(|chain| Accepted { epoch: chain.id().epoch, number: chain.complete() }).collect();
+            theirs.map(|chain| Accepted { epoch: chain.id().epoch, number: chain.complete() }).take(MAX_ACCEPTED);
+        let accepted = accepted.collect();
         self.control(space, &Control::Revoked { grant, accepted }, at)
     }
 
