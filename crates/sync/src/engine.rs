@@ -93,7 +93,7 @@ pub enum Input {
         /// The entries.
         entries: Vec<Entry>,
     },
-    /// What this brain said ([`Engine::say`] and its like) is kept, durably.
+    /// What this brain said ([`Engine::publish`] and its like) is kept, durably.
     Said(Vec<Entry>),
     /// Some time has passed. At least once a second.
     Tick,

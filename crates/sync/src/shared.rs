@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_name_is_its_brains_and_sorts_like_the_id() {
-        let (one, other) = (EventId::new(Uuid::now_v7()), id(7));
+        let (one, other) = (id(0x019a_0b5e_7c1a_7d2e_9d3f_4a5b_6c7d_8e9f), id(7));
         let (here, there) = (MemoryId::new(Uuid::from_u128(1)), MemoryId::new(Uuid::from_u128(2)));
         assert_ne!(shared_name(brain(1), here, one), shared_name(brain(2), here, one));
         assert_ne!(shared_name(brain(1), here, one), shared_name(brain(1), there, one));
