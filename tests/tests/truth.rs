@@ -51,6 +51,8 @@ fn writes(task: &str, garden: &str, suggestion: &str) -> Vec<(Method, &'static s
         "remove_links": [{ "relation": "part_of", "target": garden }], "truth": 1,
     });
     let one = |path: &str| format!("{path}/{task}");
+    // The key of a brain, or of a space or a grant, that there is not.
+    let key = "3b".repeat(32);
     let mut writes = vec![
         // Before the agent has a command that it may undo: its own suggestions are to be found at the end.
         (Method::POST, "/memories/{id}/undo", format!("/memories/{task}/undo"), json!({})),
@@ -75,6 +77,24 @@ fn writes(task: &str, garden: &str, suggestion: &str) -> Vec<(Method, &'static s
         (Method::POST, "/projections/{name}/pause", "/projections/memories/pause".into(), json!({})),
         (Method::POST, "/projections/{name}/resume", "/projections/memories/resume".into(), json!({})),
         (Method::POST, "/verify", "/verify".into(), json!({})),
+        (Method::POST, "/peers", "/peers".into(), json!({ "link": "cairn://pair/AA" })),
+        (Method::POST, "/peers/invitations", "/peers/invitations".into(), json!({})),
+        (Method::PATCH, "/peers/{brain}", format!("/peers/{key}"), json!({ "blocked": true })),
+        (Method::POST, "/spaces", "/spaces".into(), json!({ "name": "All", "memories": [task] })),
+        (
+            Method::PUT,
+            "/spaces/{space}/selection",
+            format!("/spaces/{key}/selection"),
+            json!({ "memories": [task] }),
+        ),
+        (
+            Method::POST,
+            "/spaces/{space}/grants",
+            format!("/spaces/{key}/grants"),
+            json!({ "with": key, "role": "write" }),
+        ),
+        (Method::DELETE, "/spaces/{space}/grants/{grant}", format!("/spaces/{key}/grants/{key}"), json!({})),
+        (Method::POST, "/spaces/{space}/decision", format!("/spaces/{key}/decision"), json!({ "accepted": true })),
         (Method::POST, "/memories", "/memories".into(), json!({ "title": "Water the garden", "truth": 1 })),
     ];
     let link = format!("/memories/{task}/links/part_of/{garden}");
