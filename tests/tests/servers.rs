@@ -317,6 +317,6 @@ async fn what_is_committed_is_published_to_kafka_in_order_across_restarts() {
         add(node.client(), &format!("note {n}")).await.expect("it is added");
     }
     let head = node.client().get("/status").await.position();
-    let positions = kafka::published(&brokers, &["memory", "principal"], head).await;
+    let positions = kafka::published(&brokers, &["memory", "principal", "space"], head).await;
     assert!(positions.into_iter().eq(1..=head), "something was lost, doubled or out of place");
 }
