@@ -115,7 +115,7 @@ async fn check(client: &Client, kept: &[String], brokers: &str, messages: u64) {
     history.catch_up(client).await;
     let head = history.head();
     until_publisher(client, |publisher| publisher["position"] == head).await;
-    let mut positions = kafka::published(brokers, &["memory", "principal", "capture"], head).await;
+    let mut positions = kafka::published(brokers, &["memory", "principal", "capture", "space"], head).await;
     // At least once: whoever reads drops repeats.
     positions.dedup();
     assert!(positions.into_iter().eq(1..=head), "something was not published");
