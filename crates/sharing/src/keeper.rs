@@ -184,18 +184,13 @@ impl Keeper {
     ) -> Result<(), SharingError> {
         let Some((first, _)) = entries.first() else { return Ok(()) };
         let chain = chain_of(first);
-        let begins = first.header().number == 1;
-        let expected = match first.header().number {
-            1 => ExpectedRevision::NoStream,
-            number => ExpectedRevision::Exact(Revision(number - 2)),
-        };
+        let expected = place_of(first);
         let events = entries.iter().map(|(entry, of)| {
             let id = of.map_or_else(|| entry_id(entry.hash()), |of| publication_of(entry.space(), of));
             let cause = of.map(EventId::uuid);
             self.entry_event(id, entry, cause)
         });
         let streams = vec![StreamAppend { stream: chain_stream(chain), expected, events: events.collect() }];
-        debug_assert!(!begins || first.header().previous == Hash::NONE);
         self.handler.append(NewAppend { streams, tracking }).await?;
         Ok(())
     }
@@ -245,11 +240,7 @@ impl Keeper {
                 }
                 streams.push(&chain, self.entry_event(entry_id(entry.hash()), entry, None));
             }
-            let expected = match first.header().number {
-                1 => ExpectedRevision::NoStream,
-                number => ExpectedRevision::Exact(Revision(number - 2)),
-            };
-            match self.handler.append(streams.append(&chain, expected)).await {
+            match self.handler.append(streams.append(&chain, place_of(first))).await {
                 Ok(_) => {
                     self.places.extend(begun.into_iter().map(|memory| (memory, first.space())));
                     if let Some(latest) = entries.iter().map(|entry| entry.header().at).max() {
@@ -413,6 +404,14 @@ impl Keeper {
             Some(space) => drop(self.places.insert(memory, space)),
             None => drop(self.places.remove(&memory)),
         }
+    }
+}
+
+/// Where a chain's stream must stand for an entry to have its place in it.
+fn place_of(entry: &Entry) -> ExpectedRevision {
+    match entry.header().number {
+        1 => ExpectedRevision::NoStream,
+        number => ExpectedRevision::Exact(Revision(number - 2)),
     }
 }
 

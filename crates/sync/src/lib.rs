@@ -1,4 +1,5 @@
-//! Spaces that brains share, as pure functions: who is who, what an author has signed, what a grant lets an entry count for.
+//! Spaces that brains share, without I/O: who is who, what an author has signed, what a grant lets an entry count for, and the [`engine`] that
+//! does what follows from what happens between brains.
 //!
 //! Nothing here reads a clock, draws a random number or does I/O. `docs/decisions/0018-spaces-and-signed-chains.md` says why it is
 //! as it is.

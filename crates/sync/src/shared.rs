@@ -1,7 +1,5 @@
 //! What is shared of a memory: its events, under names that mean the same on every brain.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use cairn_domain::body::{BodyChange, MAX_SPLICES};
 use cairn_domain::event::{
@@ -243,11 +241,6 @@ fn hash(domain: &[u8], parts: &[&[u8]]) -> [u8; 32] {
 
 fn custom(hash: &[u8; 32]) -> Uuid {
     uuid::Builder::from_custom_bytes(*hash.first_chunk().expect("a hash is longer")).into_uuid()
-}
-
-/// The event types that are shared.
-pub fn shared_types() -> impl Iterator<Item = Arc<str>> {
-    TYPES.iter().map(|(_, name)| Arc::from(*name))
 }
 
 /// Whether somebody creates a memory with it.
