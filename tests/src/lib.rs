@@ -1,11 +1,13 @@
 //! What the end-to-end tests in `tests/` share: reading the log with suspicion, waiting, importing, looking
-//! through files. The layering test stands beside them.
+//! through files, networks of their own, and two people who share. The layering test stands beside them.
 
 pub mod crash;
 pub mod files;
 pub mod kafka;
 pub mod log;
+pub mod networks;
 pub mod projections;
+pub mod sharing;
 pub mod vaults;
 
 /// The checkout's root folder.

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::client::Client;
 use crate::postgres::{Database, database};
-use crate::program::{Ran, command, run};
+use crate::program::{Ran, launched, run};
 
 /// How long a node may take until it is ready. Far more than it needs: the machine may be busy with other tests.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -47,6 +47,10 @@ pub struct NodeOptions {
     pub environment: Vec<(String, String)>,
     /// The database to keep everything in; otherwise it is as the run says ([`DATABASE_VARIABLE`]).
     pub database: Option<String>,
+    /// The address to serve the API at; a free port on loopback when `None`.
+    pub listen: Option<String>,
+    /// A program, with arguments, that becomes the node: `ip netns exec NAME`. It must not leave a process between.
+    pub launcher: Vec<String>,
 }
 
 /// A running node. Dropping it kills the process and removes the data folder it made.
@@ -201,6 +205,12 @@ impl Node {
         Ok(())
     }
 
+    /// Sets an environment variable of the processes that are started from now on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.options.environment.retain(|(known, _)| known != name);
+        self.options.environment.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Starts the process again and kills it while it is still starting, or shortly after.
     pub async fn launch_and_kill(&mut self, after: Duration) {
         self.spawn();
@@ -210,8 +220,9 @@ impl Node {
 
     fn spawn(&mut self) {
         let log = File::options().create(true).append(true).open(self.log_path()).expect("a log file");
-        let mut command = command(&self.data);
-        command.args(["up", "--listen", "127.0.0.1:0", "--data"]).arg(&self.data).args(&self.options.arguments);
+        let mut command = launched(&self.options.launcher, &self.data);
+        let listen = self.options.listen.as_deref().unwrap_or("127.0.0.1:0");
+        command.args(["up", "--listen", listen, "--data"]).arg(&self.data).args(&self.options.arguments);
         if let Some(database) = self.options.database.as_deref().or(self.database.as_ref().map(Database::url)) {
             command.env("DATABASE_URL", database);
         }

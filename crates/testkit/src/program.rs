@@ -51,8 +51,20 @@ pub async fn run(data: &Path, arguments: &[&str]) -> Ran {
     }
 }
 
-pub(crate) fn command(data: &Path) -> Command {
-    let mut command = cleared(cairn());
+fn command(data: &Path) -> Command {
+    launched(&[], data)
+}
+
+/// The program, started by another one where there is a launcher.
+pub(crate) fn launched(launcher: &[String], data: &Path) -> Command {
+    let mut command = match launcher.split_first() {
+        Some((launcher, arguments)) => {
+            let mut command = cleared(PathBuf::from(launcher));
+            command.args(arguments).arg(cairn());
+            command
+        }
+        None => cleared(cairn()),
+    };
     command.env("CAIRN_DATA", data);
     command
 }

@@ -1,0 +1,51 @@
+//! A node that is killed again and again while it takes in what another one has.
+
+use std::time::Duration;
+
+use cairn_testkit::{Node, NodeOptions, Seed};
+use cairn_tests::sharing::{add_many, create, pair, rename, share, title};
+use rand::Rng;
+use tokio::time::sleep;
+
+use super::{PATIENCE, same};
+
+const MEMORIES: usize = 1_500;
+const KILLS: usize = 10;
+
+async fn node(name: &str) -> Node {
+    let environment = vec![
+        ("CAIRN_FEDERATION__NAME".to_owned(), name.to_owned()),
+        ("RUST_LOG".to_owned(), "info,cairn_federation=debug,cairn_sharing=debug".to_owned()),
+    ];
+    Node::start(NodeOptions { environment, ..NodeOptions::default() })
+        .await
+        .unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_killed_again_and_again_has_everything_in_the_end() {
+    let mut rng = Seed::take().rng();
+    let (anna, mut bert) = (node("anna").await, node("bert").await);
+    pair((&anna, "anna"), (&bert, "bert"), PATIENCE).await;
+    let titles = (0..MEMORIES).map(|number| format!("Bed {number}"));
+    let mut expected = add_many(anna.client(), titles, "garden").await;
+    create(&anna, "garden").await;
+    share(&anna, "garden", (&bert, "bert"), 90, PATIENCE).await;
+    let memories: Vec<String> = expected.keys().cloned().collect();
+    for round in 0..KILLS {
+        sleep(Duration::from_millis(rng.random_range(0..400))).await;
+        // Each changes memories of its own choice; what was acknowledged must not be lost.
+        for (node, half, who) in [(&anna, 0, "Anna"), (&bert, 1, "Bert")] {
+            let memory = &memories[2 * rng.random_range(0..MEMORIES / 2) + half];
+            if title(node, memory).await.is_some() {
+                let title = format!("{who}'s in round {round}");
+                rename(node, memory, &title).await;
+                expected.insert(memory.clone(), title);
+            }
+        }
+        bert.kill9().await;
+        bert.launch().await.unwrap_or_else(|error| panic!("{error}"));
+    }
+    let (_, took) = same(&anna, &bert, "garden", &expected).await;
+    println!("{KILLS} kills, {} memories, agreed {took:.1?} after the last start", expected.len());
+}

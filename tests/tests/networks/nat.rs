@@ -1,0 +1,109 @@
+//! Two nodes behind routers of their own, and a third one, which anybody can reach, between them.
+
+use cairn_testkit::{Node, NodeOptions};
+use cairn_tests::networks::{Host, Lab, Ports, Switch, within};
+use cairn_tests::sharing::{add_many, create, pair, peer, peer_id, rename_many, share, title, wait};
+
+use super::{PATIENCE, listening, same};
+
+/// Where the relay is.
+const RELAY: &str = "203.0.113.9";
+
+/// How many memories each of the two adds or changes.
+const CHANGES: u32 = 100;
+/// Fewer bytes than a change has on its way, and more than keeping a connection alive takes meanwhile.
+const CHANGE_BYTES: u64 = 100;
+
+/// A host behind a router of its own, the `number`-th: at 192.168.`number`.2.
+fn behind_a_router(lab: &mut Lab, internet: &mut Switch, number: u8) -> [Host; 2] {
+    let (host, router) = (lab.host(&format!("inside{number}")), lab.host(&format!("router{number}")));
+    let inside = |end: u8| format!("192.168.{number}.{end}/24");
+    host.cable(("lan", &inside(2)), (&router, "lan", &inside(1)));
+    router.plug(internet, "wan", &format!("203.0.113.{number}/24"));
+    host.route_by(&format!("192.168.{number}.1"));
+    [host, router]
+}
+
+async fn start(options: NodeOptions) -> Node {
+    Node::start(options).await.unwrap_or_else(|error| panic!("{error}"))
+}
+
+async fn relay(host: &Host) -> Node {
+    let mut options = host.options("relay");
+    listening(&mut options, RELAY);
+    let announced = format!("[\"/ip4/{RELAY}/udp/7412/quic-v1\", \"/ip4/{RELAY}/tcp/7412\"]");
+    let more = [("CAIRN_FEDERATION__RELAY", "true".to_owned()), ("CAIRN_FEDERATION__ANNOUNCE", announced)];
+    options.environment.extend(more.map(|(name, value)| (name.to_owned(), value)));
+    start(options).await
+}
+
+/// A node behind a router, which knows the relay and keeps itself reachable through it.
+async fn behind(host: &Host, number: u8, name: &str, relay: &Node) -> Node {
+    let mut options = host.options(name);
+    listening(&mut options, &format!("192.168.{number}.2"));
+    let mut node = start(options).await;
+    pair((relay, "relay"), (&node, name), PATIENCE).await;
+    let known = peer(&node, "relay").await.expect("they have met");
+    let device = known["devices"].as_object().and_then(|devices| devices.keys().next()).expect("it has a device");
+    let address = format!("/ip4/{RELAY}/udp/7412/quic-v1/p2p/{}", peer_id(device));
+    node.stop().await;
+    node.set("CAIRN_FEDERATION__RELAYS", &format!("[\"{address}\"]"));
+    node.launch().await.unwrap_or_else(|error| panic!("{error}"));
+    let took = wait("a place at the relay", PATIENCE, async || {
+        node.client().get("/sharing").await.text.contains("p2p-circuit")
+    });
+    println!("{name} has a place at the relay after {:.1?}", took.await);
+    node
+}
+
+/// What has passed the relay while Anna and Bert made 200 changes, in bytes.
+async fn passed_the_relay(mut lab: Lab, ports: Ports) -> Option<u64> {
+    let mut internet = lab.switch("internet");
+    let relaying = lab.host("relay");
+    relaying.plug(&mut internet, "wan", &format!("{RELAY}/24"));
+    let [one, one_router] = behind_a_router(&mut lab, &mut internet, 1);
+    let [other, other_router] = behind_a_router(&mut lab, &mut internet, 2);
+    for router in [&one_router, &other_router] {
+        if let Err(refused) = router.hide_behind("wan", ports) {
+            cairn_testkit::not_tested("a relay between routers", &refused.to_string());
+            return None;
+        }
+    }
+    let relay = relay(&relaying).await;
+    let anna = behind(&one, 1, "anna", &relay).await;
+    let bert = behind(&other, 2, "bert", &relay).await;
+    let took = pair((&anna, "anna"), (&bert, "bert"), PATIENCE).await;
+    println!("pairing through the relay took {took:.1?}");
+    create(&anna, "garden").await;
+    share(&anna, "garden", (&bert, "bert"), 90, PATIENCE).await;
+    let titles = |what: &'static str| (0..CHANGES).map(move |number| format!("{what} {number}"));
+    let first = add_many(anna.client(), titles("First"), "garden").await;
+    same(&anna, &bert, "garden", &first).await;
+    let before = relaying.bytes("wan").0;
+    let (ours, theirs) = tokio::join!(
+        add_many(anna.client(), titles("Anna's"), "garden"),
+        rename_many(&bert, first.keys(), "Bert's"),
+    );
+    same(&anna, &bert, "garden", &ours.into_iter().chain(theirs).collect()).await;
+    let memory = first.keys().next().expect("some");
+    assert_eq!(title(&relay, memory).await, None, "the relay is in no space");
+    Some(relaying.bytes("wan").0 - before)
+}
+
+#[test]
+fn two_behind_routers_meet_through_a_relay_and_then_directly() {
+    within("a relay between routers", async |lab| {
+        let Some(passed) = passed_the_relay(lab, Ports::Kept).await else { return };
+        println!("{passed} bytes passed the relay: the hole was punched");
+        assert!(passed < u64::from(CHANGES) * CHANGE_BYTES, "{passed} bytes passed the relay");
+    });
+}
+
+#[test]
+fn two_behind_routers_that_permit_no_hole_go_on_through_the_relay() {
+    within("a relay between routers that permit no hole", async |lab| {
+        let Some(passed) = passed_the_relay(lab, Ports::Random).await else { return };
+        println!("{passed} bytes passed the relay");
+        assert!(passed > u64::from(CHANGES) * CHANGE_BYTES, "{passed} bytes passed the relay");
+    });
+}
