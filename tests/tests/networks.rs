@@ -23,18 +23,31 @@ use tokio::time::sleep;
 /// How long anything may take. Far more than it needs.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Listens at an address, by QUIC and by TCP.
-fn listening(options: &mut NodeOptions, address: &str) {
-    let addresses = format!("[\"/ip4/{address}/udp/7412/quic-v1\", \"/ip4/{address}/tcp/7412\"]");
+/// What a node listens by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// Both, of which whoever dials takes what answers first.
+    Both,
+    Quic,
+    Tcp,
+}
+
+fn listening(options: &mut NodeOptions, address: &str, by: By) {
+    let (quic, tcp) = (format!("\"/ip4/{address}/udp/7412/quic-v1\""), format!("\"/ip4/{address}/tcp/7412\""));
+    let addresses = match by {
+        By::Both => format!("[{quic}, {tcp}]"),
+        By::Quic => format!("[{quic}]"),
+        By::Tcp => format!("[{tcp}]"),
+    };
     options.environment.push(("CAIRN_FEDERATION__LISTEN".to_owned(), addresses));
     options
         .environment
         .push(("RUST_LOG".to_owned(), "info,cairn_federation=debug,cairn_sharing=debug".to_owned()));
 }
 
-async fn node_at(host: &Host, name: &str, address: &str) -> Node {
+async fn node_at(host: &Host, name: &str, address: &str, by: By) -> Node {
     let mut options = host.options(name);
-    listening(&mut options, address);
+    listening(&mut options, address, by);
     Node::start(options).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -47,11 +60,11 @@ struct Two {
     _lab: Lab,
 }
 
-async fn two(mut lab: Lab, weather: Weather) -> Two {
+async fn two(mut lab: Lab, weather: Weather, by: By) -> Two {
     let hosts = [lab.host("anna"), lab.host("bert")];
     let wire = lab.wire(&hosts[0], &hosts[1], weather);
-    let anna = node_at(&hosts[0], "anna", &wire.address(1)).await;
-    let bert = node_at(&hosts[1], "bert", &wire.address(2)).await;
+    let anna = node_at(&hosts[0], "anna", &wire.address(1), by).await;
+    let bert = node_at(&hosts[1], "bert", &wire.address(2), by).await;
     let took = pair((&anna, "anna"), (&bert, "bert"), PATIENCE).await;
     println!("pairing took {took:.1?}");
     create(&anna, "garden").await;

@@ -4,7 +4,7 @@ use cairn_testkit::{Node, NodeOptions};
 use cairn_tests::networks::{Host, Lab, Ports, Switch, within};
 use cairn_tests::sharing::{add_many, create, pair, peer, peer_id, rename_many, share, title, wait};
 
-use super::{PATIENCE, listening, same};
+use super::{By, PATIENCE, listening, same};
 
 /// Where the relay is.
 const RELAY: &str = "203.0.113.9";
@@ -30,7 +30,7 @@ async fn start(options: NodeOptions) -> Node {
 
 async fn relay(host: &Host) -> Node {
     let mut options = host.options("relay");
-    listening(&mut options, RELAY);
+    listening(&mut options, RELAY, By::Both);
     let announced = format!("[\"/ip4/{RELAY}/udp/7412/quic-v1\", \"/ip4/{RELAY}/tcp/7412\"]");
     let more = [("CAIRN_FEDERATION__RELAY", "true".to_owned()), ("CAIRN_FEDERATION__ANNOUNCE", announced)];
     options.environment.extend(more.map(|(name, value)| (name.to_owned(), value)));
@@ -40,7 +40,7 @@ async fn relay(host: &Host) -> Node {
 /// A node behind a router, which knows the relay and keeps itself reachable through it.
 async fn behind(host: &Host, number: u8, name: &str, relay: &Node) -> Node {
     let mut options = host.options(name);
-    listening(&mut options, &format!("192.168.{number}.2"));
+    listening(&mut options, &format!("192.168.{number}.2"), By::Both);
     let mut node = start(options).await;
     pair((relay, "relay"), (&node, name), PATIENCE).await;
     let known = peer(&node, "relay").await.expect("they have met");

@@ -6,7 +6,7 @@ use cairn_testkit::Node;
 use cairn_tests::networks::{Direction, Weather, within};
 use cairn_tests::sharing::{add, add_many, quantile, rename, rename_many, title, wait};
 
-use super::{PATIENCE, Two, same, two};
+use super::{By, PATIENCE, Two, same, two};
 
 /// One way.
 const DELAY: Duration = Duration::from_millis(100);
@@ -43,7 +43,7 @@ async fn report(two: &Two, memory: &str, what: &str) -> Duration {
 #[test]
 fn they_meet_share_and_agree_over_a_link_that_is_slow_and_loses() {
     within("a slow link that loses packets", async |lab| {
-        let two = two(lab, Weather { delay: DELAY, loss: LOSS, cut: false }).await;
+        let two = two(lab, Weather { delay: DELAY, loss: LOSS, cut: false }, By::Both).await;
         let first =
             add_many(two.anna.client(), (0..ADDED).map(|number| format!("First {number}")), "garden").await;
         let (_, after) = same(&two.anna, &two.bert, "garden", &first).await;
@@ -66,7 +66,7 @@ fn they_meet_share_and_agree_over_a_link_that_is_slow_and_loses() {
 #[test]
 fn a_change_is_seen_within_a_second_over_a_link_of_200_ms() {
     within("a slow link", async |lab| {
-        let two = two(lab, Weather { delay: DELAY, ..Weather::default() }).await;
+        let two = two(lab, Weather { delay: DELAY, ..Weather::default() }, By::Both).await;
         let memory = add(&two.anna, "First", "garden").await;
         wait("the first memory", PATIENCE, async || title(&two.bert, &memory).await.is_some()).await;
         let late = report(&two, &memory, "200 ms").await;
