@@ -29,11 +29,17 @@ const PATIENCE: Duration = Duration::from_secs(1_200);
 const LOOK: Duration = Duration::from_millis(100);
 /// How many changes are waited for in each direction.
 const WATCHED: usize = 200;
-/// How long nodes rest before their memory is looked at, and how long the wire is listened to after they have met.
+/// How long nodes rest before their memory is looked at.
 const REST: Duration = Duration::from_secs(10);
 /// How often Linux counts in a second what a process spends.
 const TICKS: f64 = 100.0;
 const MIB: f64 = 1_048_576.0;
+/// How long `--keep` leaves the nodes running.
+const KEPT: Duration = Duration::from_secs(600);
+/// How long the wire is listened to after two have met.
+const LISTENED: Duration = Duration::from_secs(3);
+/// Between two looks at what was signed for.
+const SIGNED: Duration = Duration::from_secs(1);
 
 struct Options {
     memories: usize,
@@ -129,7 +135,7 @@ impl Figures {
         let whole = self.first_sync(&anna, &bert).await;
         if self.options.keep {
             eprintln!("anna is {}, bert is {}", anna.node.pid(), bert.node.pid());
-            sleep(Duration::from_secs(600)).await;
+            sleep(KEPT).await;
         }
         self.seen(&anna, &bert, &memories).await;
         self.at_rest(&mut anna, &mut bert, bare).await;
@@ -276,7 +282,7 @@ impl Figures {
         sleep(REST).await;
         for party in [anna, bert] {
             let what = format!("resident, {}", party.name);
-            self.say(&what, resident(&party.node), "MiB", "under 200 MB");
+            self.say(&what, resident(&party.node), "MB", "under 200");
         }
     }
 }
@@ -295,7 +301,7 @@ async fn met_again(anna: &Party, bert: &mut Party) -> (u64, Duration) {
     let both = async || sees(&anna.node, "bert").await && sees(&bert.node, "anna").await;
     wait("that they meet", PATIENCE, both).await;
     let met = began.elapsed();
-    sleep(Duration::from_secs(3)).await;
+    sleep(LISTENED).await;
     (counted(bert) - before, met)
 }
 
@@ -305,7 +311,7 @@ async fn received(anna: &Party, by: &Party) -> u64 {
     let mut last = 0;
     // The last one is said when everything is kept.
     loop {
-        sleep(Duration::from_secs(1)).await;
+        sleep(SIGNED).await;
         let receipts = anna.node.client().get("/receipts").await;
         let entries = receipts.items().iter().find(|receipt| receipt["by"] == brain);
         let entries = entries.and_then(|receipt| receipt["entries"].as_u64()).unwrap_or_default();
@@ -330,10 +336,10 @@ fn processor(node: &Node) -> f64 {
     spent.map(|ticks| ticks.parse::<f64>().expect("a number")).sum::<f64>() / TICKS
 }
 
-/// What a node has in memory, in MiB.
+/// What a node has in memory, in MB.
 fn resident(node: &Node) -> f64 {
     let status = of_process(node, "status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says so");
     let kib: Value = serde_json::from_str(line.trim_end_matches("kB").trim()).expect("a number");
-    kib.as_f64().expect("a number") / 1_024.0
+    kib.as_f64().expect("a number") * 1_024.0 / 1e6
 }

@@ -187,27 +187,10 @@ pub fn quantile(times: &mut [Duration], share: f64) -> Duration {
 /// # Panics
 /// When it is no key in hexadecimal.
 pub fn peer_id(device: &str) -> String {
-    const DIGITS: &[u8] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
     let key = (0..device.len()).step_by(2);
     let key = key.map(|at| u8::from_str_radix(&device[at..at + 2], 16).expect("hexadecimal digits"));
-    let bytes = [0, 0x24, 8, 1, 0x12, 0x20].into_iter().chain(key);
-    // Digits, the least first.
-    let mut number: Vec<u32> = Vec::new();
-    for byte in bytes {
-        let mut carry = u32::from(byte);
-        for digit in &mut number {
-            carry += *digit << 8;
-            *digit = carry % 58;
-            carry /= 58;
-        }
-        while carry > 0 {
-            number.push(carry % 58);
-            carry /= 58;
-        }
-    }
-    // The byte 0 that it begins with is a digit of its own.
-    let digits = std::iter::once(0).chain(number.into_iter().rev());
-    digits.map(|digit| char::from(DIGITS[digit as usize])).collect()
+    let name: Vec<u8> = [0, 0x24, 8, 1, 0x12, 0x20].into_iter().chain(key).collect();
+    bs58::encode(name).into_string()
 }
 
 #[cfg(test)]

@@ -40,15 +40,19 @@ fn listening(options: &mut NodeOptions, address: &str, by: By) {
         By::Tcp => format!("[{tcp}]"),
     };
     options.environment.push(("CAIRN_FEDERATION__LISTEN".to_owned(), addresses));
-    options
-        .environment
-        .push(("RUST_LOG".to_owned(), "info,cairn_federation=debug,cairn_sharing=debug".to_owned()));
+}
+
+/// Starts a node that logs whom it meets.
+async fn start(mut options: NodeOptions) -> Node {
+    let log = ("RUST_LOG".to_owned(), "info,cairn_federation=debug,cairn_sharing=debug".to_owned());
+    options.environment.push(log);
+    Node::start(options).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
 async fn node_at(host: &Host, name: &str, address: &str, by: By) -> Node {
     let mut options = host.options(name);
     listening(&mut options, address, by);
-    Node::start(options).await.unwrap_or_else(|error| panic!("{error}"))
+    start(options).await
 }
 
 /// Anna and Bert with a wire between them, who share what has the tag `garden`. Hosts outlive nodes.

@@ -44,6 +44,7 @@ struct Counts {
 pub fn run(options: &Options) -> Result<()> {
     tools::nextest()?;
     tools::postgres()?;
+    tools::networks();
     let notes = tempfile::NamedTempFile::new()?;
     // The end-to-end tests start the program, which cargo builds only when asked to. Programs and tests are built
     // together, so that both use the same build of each dependency.

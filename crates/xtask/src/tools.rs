@@ -37,17 +37,35 @@ pub fn postgres() -> Result<()> {
     if cairn_testkit::postgres::is_installed() {
         return Ok(());
     }
-    let can_install = Command::new("apt-get").arg("--version").stdout(Stdio::null()).status().is_ok();
-    if !can_install {
+    if !can_install() {
         bail!(
             "the tests need PostgreSQL's server programs (15 or newer) in /usr/lib/postgresql; please install them"
         );
     }
+    install("PostgreSQL", &["postgresql"])
+}
+
+/// Looks for what makes networks and moves clocks, and installs it where one may. Tests that lack it say that they were not run.
+pub fn networks() {
+    let is_there = |program: &str| Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok();
+    if ["ip", "nft", "faketime"].into_iter().all(is_there) || !can_install() {
+        return;
+    }
+    if let Err(error) = install("what makes networks and moves clocks", &["iproute2", "nftables", "faketime"]) {
+        eprintln!("{error:#}; the tests that need it are left out");
+    }
+}
+
+fn can_install() -> bool {
+    Command::new("apt-get").arg("--version").stdout(Stdio::null()).status().is_ok()
+}
+
+fn install(what: &str, packages: &[&str]) -> Result<()> {
     let mut update = Command::new("apt-get");
-    run("look for PostgreSQL", update.args(["update", "-qq"]))?;
+    run(&format!("look for {what}"), update.args(["update", "-qq"]))?;
     let mut install = Command::new("apt-get");
-    install.args(["install", "-y", "-qq", "--no-install-recommends", "postgresql"]);
-    // The package would start a server for the whole machine; the tests start their own.
+    install.args(["install", "-y", "-qq", "--no-install-recommends"]).args(packages);
+    // PostgreSQL's would start a server for the whole machine; the tests start their own.
     install.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1").stdout(Stdio::null());
-    run("install PostgreSQL", &mut install)
+    run(&format!("install {what}"), &mut install)
 }

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cairn_testkit::{Node, NodeOptions, not_tested};
+use cairn_testkit::{NodeOptions, not_tested};
 use cairn_tests::sharing::{add, add_many, create, pair, rename, sees, share, space, title, wait};
 use tokio::time::sleep;
 
-use super::{PATIENCE, same};
+use super::{PATIENCE, same, start};
 
 /// Where Debian, Fedora and Arch put it.
 const LIBRARIES: [&str; 4] = [
@@ -19,6 +19,8 @@ const LIBRARIES: [&str; 4] = [
 ];
 /// What is known to be late is waited for as long.
 const A_WHILE: Duration = Duration::from_secs(3);
+/// Longer than a node keeps what its clock says, which is a second.
+const CLOCK_READ: Duration = Duration::from_millis(1_500);
 
 /// A clock that can be moved while a node runs by it.
 struct Clock(PathBuf);
@@ -52,10 +54,6 @@ impl Clock {
     }
 }
 
-async fn start(options: NodeOptions) -> Node {
-    Node::start(options).await.unwrap_or_else(|error| panic!("{error}"))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn who_was_away_for_a_week_catches_up_and_what_has_expired_is_over() {
     let Some(library) = LIBRARIES.into_iter().find(|path| Path::new(path).exists()) else {
@@ -79,8 +77,7 @@ async fn who_was_away_for_a_week_catches_up_and_what_has_expired_is_over() {
     let mut written = std::collections::BTreeMap::new();
     for day in 1..=7 {
         clocks[0].set(&format!("+{day}d"));
-        // Until the node has read what its clock says.
-        sleep(Duration::from_millis(1_500)).await;
+        sleep(CLOCK_READ).await;
         let titles = (0..30).map(|number| format!("Day {day}, {number}"));
         written.extend(add_many(anna.client(), titles, "garden").await);
     }

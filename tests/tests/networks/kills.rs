@@ -7,18 +7,13 @@ use cairn_tests::sharing::{add_many, create, pair, rename, sees, share, title, w
 use rand::Rng;
 use tokio::time::sleep;
 
-use super::{PATIENCE, same};
+use super::{PATIENCE, same, start};
 
 const MEMORIES: usize = 1_500;
 
 async fn node(name: &str) -> Node {
-    let environment = vec![
-        ("CAIRN_FEDERATION__NAME".to_owned(), name.to_owned()),
-        ("RUST_LOG".to_owned(), "info,cairn_federation=debug,cairn_sharing=debug".to_owned()),
-    ];
-    Node::start(NodeOptions { environment, ..NodeOptions::default() })
-        .await
-        .unwrap_or_else(|error| panic!("{error}"))
+    let environment = vec![("CAIRN_FEDERATION__NAME".to_owned(), name.to_owned())];
+    start(NodeOptions { environment, ..NodeOptions::default() }).await
 }
 
 /// When a node that was started again is killed once more.
