@@ -1,5 +1,6 @@
 //! What the owner of a space decides, and what those decide who are offered something: the payloads of such entries.
 
+use cairn_domain::id::MemoryId;
 use serde::{Deserialize, Serialize};
 
 use crate::key::{BrainKey, Epoch, Hash};
@@ -21,11 +22,11 @@ pub enum Role {
     Suggest,
     /// Write, at the level it signs.
     Write,
-    /// Ask the owner's node to grant and revoke.
+    /// Write, and have the owner's node grant and revoke.
     Admin,
 }
 
-/// What the owner says about the space.
+/// What the owner says about the space, and what others wish that the owner said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Control {
@@ -57,14 +58,17 @@ pub enum Control {
         /// What the owner had accepted of the grant's brain by then: nothing after it counts.
         accepted: Vec<Accepted>,
     },
-    /// A chain that has forked goes on from one of its branches.
-    ForkResolved {
-        /// Whose.
-        author: BrainKey,
-        /// In which epoch.
-        epoch: Epoch,
-        /// The last entry that counts.
-        kept: Hash,
+    /// A memory is to be destroyed wherever it is, for good, but with whoever began it.
+    Erased {
+        /// Which.
+        memory: MemoryId,
+    },
+    /// A wish was answered. One that was granted was repeated in the owner's name before.
+    Answered {
+        /// The entry that holds it.
+        wish: Hash,
+        /// Whether it was granted.
+        granted: bool,
     },
     /// The owner writes in another epoch from here on. Control entries of the one before count up to the one named.
     Resumed {
@@ -123,7 +127,11 @@ impl Control {
             Self::Revoked { accepted, .. } if accepted.len() > MAX_ACCEPTED => {
                 return Err(InvalidControl::Accepted);
             }
-            Self::Revoked { .. } | Self::Offered { .. } | Self::ForkResolved { .. } | Self::Resumed { .. } => {}
+            Self::Revoked { .. }
+            | Self::Offered { .. }
+            | Self::Erased { .. }
+            | Self::Answered { .. }
+            | Self::Resumed { .. } => {}
         }
         Ok(control)
     }

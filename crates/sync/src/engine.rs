@@ -11,10 +11,11 @@ mod saying;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
+use cairn_domain::id::MemoryId;
 use ed25519_dalek::SigningKey;
 
 use crate::certificate::Certificate;
-use crate::chain::{ChainId, Fork, chain_of};
+use crate::chain::{Chain, ChainId, Fork, chain_of};
 use crate::control::Role;
 use crate::entry::{Entry, Lane};
 use crate::key::{BrainKey, DeviceKey, Epoch, Hash, SpaceId, Tag};
@@ -25,7 +26,7 @@ use crate::wire::{Head, Pull, Receipt, Refusal};
 use meeting::{Dialling, Stranger};
 
 pub use meeting::{Invitation, Peer, TakenUp};
-pub use saying::{CannotSay, Offer, Said};
+pub use saying::{CannotSay, Offer, Said, Wish};
 
 /// The most epochs of one author in one space.
 pub const MAX_EPOCHS: usize = 64;
@@ -138,6 +139,13 @@ pub enum Effect {
         before: Option<Box<Space>>,
         /// Which.
         space: SpaceId,
+    },
+    /// Destroy memories: the owner of the space has said so. One that was begun here is only taken out of the space.
+    Erase {
+        /// The space.
+        space: SpaceId,
+        /// The memories.
+        memories: Vec<MemoryId>,
     },
     /// Keep the proof that an author has forked a chain: what comes with the fork or after it counts for nothing.
     KeepFork(Fork),
@@ -435,43 +443,46 @@ impl Engine {
 
     /// Does to the replica what an entry asks for; whatever is to be kept is collected by publication.
     fn absorb(&mut self, entries: Vec<Entry>, effects: &mut Vec<Effect>) {
-        let Some(space) = entries.first().map(Entry::space) else { return };
+        let Some(first) = entries.first() else { return };
+        let space = first.space();
         let about_space = entries.iter().any(|entry| entry.header().kind.lane() == Lane::Control);
         let before = self.replica.space(space).filter(|_| about_space).cloned().map(Box::new);
-        let at = effects.len();
-        let mut restand = false;
-        for entry in entries {
-            let chain = chain_of(&entry);
-            for effect in self.replica.receive(entry) {
-                match effect {
-                    replica::Effect::Keep(entry) => self.partial.entry(chain).or_default().push(entry),
-                    replica::Effect::SpaceChanged(_) => restand = true,
-                    // Entries are given one after the other, and those that are known are compared before.
-                    replica::Effect::Ask { .. } | replica::Effect::Compare(_) | replica::Effect::Forked(_) => {}
-                }
-            }
-            let whole = self.replica.chain(chain).is_some_and(|chain| chain.complete() == chain.number());
-            if whole
-                && let Some(entries) = self.partial.remove(&chain)
-                && let Some(last) = entries.last()
-            {
-                self.note(last);
-                keep(entries, effects);
+        let chain = chain_of(first);
+        let mut changed = false;
+        let mut taken = self.partial.remove(&chain).unwrap_or_default();
+        for effect in self.replica.receive_all(chain, entries) {
+            match effect {
+                replica::Effect::Keep(entry) => taken.push(entry),
+                replica::Effect::SpaceChanged(_) => changed = true,
+                // Entries are given one after the other, and those that are known are compared before.
+                replica::Effect::Ask { .. } | replica::Effect::Compare(_) | replica::Effect::Forked(_) => {}
             }
         }
-        if restand {
+        if changed {
             // First, so that a crash in between leaves nothing undone: what is not kept comes again, and does the same again.
-            effects.insert(at, Effect::Restand { before, space });
+            self.changed(space, before, effects);
+        }
+        let complete = self.replica.chain(chain).map_or(0, Chain::complete);
+        let waiting = taken.split_off(taken.partition_point(|entry| entry.header().number <= complete));
+        if !waiting.is_empty() {
+            self.partial.insert(chain, waiting);
+        }
+        if let Some(last) = taken.last() {
+            self.note(last);
+            effects.push(Effect::Keep(taken));
         }
     }
-}
 
-/// Adds entries to those that are to be kept already, where nothing comes between.
-fn keep(entries: Vec<Entry>, effects: &mut Vec<Effect>) {
-    match effects.last_mut() {
-        Some(Effect::Keep(before)) if before.last().map(chain_of) == entries.first().map(chain_of) => {
-            before.extend(entries);
+    /// Says what is to be done because a space is another one now.
+    fn changed(&self, space: SpaceId, before: Option<Box<Space>>, effects: &mut Vec<Effect>) {
+        let Some(now) = self.replica.space(space) else { return };
+        let was_erased = |memory| before.as_ref().is_some_and(|before| before.erased().contains_key(memory));
+        let memories: Vec<MemoryId> = now.erased().keys().filter(|memory| !was_erased(memory)).copied().collect();
+        if before.as_ref().is_none_or(|before| before.grants() != now.grants()) {
+            effects.push(Effect::Restand { before, space });
         }
-        _ => effects.push(Effect::Keep(entries)),
+        if !memories.is_empty() {
+            effects.push(Effect::Erase { space, memories });
+        }
     }
 }

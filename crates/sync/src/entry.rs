@@ -32,8 +32,8 @@ pub enum EntryKind {
     Claim,
     /// A memory's text or an ordered list: a change of Automerge.
     Change,
-    /// A memory's payloads are to be destroyed wherever they are.
-    Erasure,
+    /// What a member would like the owner to say about the space.
+    Wish,
     /// A kind of a newer program: kept and passed on, not shown.
     Unknown(u8),
 }
@@ -114,8 +114,8 @@ impl EntryKind {
     /// In which of an author's chains such entries are.
     pub const fn lane(self) -> Lane {
         match self {
-            Self::Control | Self::Decision => Lane::Control,
-            Self::Claim | Self::Change | Self::Erasure | Self::Unknown(_) => Lane::Content,
+            Self::Control | Self::Decision | Self::Wish => Lane::Control,
+            Self::Claim | Self::Change | Self::Unknown(_) => Lane::Content,
         }
     }
 
@@ -126,7 +126,7 @@ impl EntryKind {
             Self::Decision => 2,
             Self::Claim => 3,
             Self::Change => 4,
-            Self::Erasure => 5,
+            Self::Wish => 5,
             Self::Unknown(code) => code,
         }
     }
@@ -138,7 +138,7 @@ impl EntryKind {
             2 => Self::Decision,
             3 => Self::Claim,
             4 => Self::Change,
-            5 => Self::Erasure,
+            5 => Self::Wish,
             code => Self::Unknown(code),
         }
     }

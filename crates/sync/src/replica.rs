@@ -3,11 +3,11 @@
 //! The entries themselves are kept elsewhere, durably. Here is only what is needed to tell what may come next: the end of each chain, entries
 //! that came too early, and each space as its owner has made it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::chain::{Chain, ChainId, Fork, Offered, chain_of};
 use crate::control::{Control, Decision};
-use crate::entry::{Entry, EntryKind, Header};
+use crate::entry::{Entry, EntryKind, Header, Lane};
 use crate::key::{BrainKey, Hash, SpaceId};
 use crate::space::{Reason, Space, Standing};
 
@@ -16,6 +16,10 @@ pub const MAX_EARLY_ENTRIES: usize = 1_000;
 
 /// The most offers of which is kept what one author said to them.
 pub const MAX_DECISIONS: usize = 1_024;
+/// The most wishes of one author, in one epoch, that the owner of a space hears.
+pub const MAX_WISHES: usize = 1_024;
+/// The most entries about a space that its owner may say in one epoch. Further ones are not taken: what they make is folded from all of them.
+pub const MAX_CONTROL_ENTRIES: u64 = 16_384;
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +53,8 @@ struct Holding {
     /// None until the owner's first entry is there.
     space: Option<Space>,
     chains: BTreeMap<ChainId, Held>,
+    /// The owner's chains that made the space, the last of which goes on.
+    line: Vec<ChainId>,
 }
 
 #[derive(Debug, Clone)]
@@ -60,6 +66,8 @@ struct Held {
     control: Vec<Entry>,
     /// What the author said last to each offer.
     decisions: BTreeMap<Hash, Decision>,
+    /// What the author wished.
+    wishes: Vec<Entry>,
 }
 
 impl Replica {
@@ -73,14 +81,18 @@ impl Replica {
 
     /// Takes an entry, which was checked alone, from whomever.
     pub fn receive(&mut self, entry: Entry) -> Vec<Effect> {
-        let (space, id) = (entry.space(), chain_of(&entry));
-        let holding = self.spaces.entry(space).or_default();
+        self.receive_all(chain_of(&entry), vec![entry])
+    }
+
+    /// Takes entries of one chain, which were checked alone. The space is made anew once, however many they are.
+    pub fn receive_all(&mut self, id: ChainId, entries: Vec<Entry>) -> Vec<Effect> {
+        let holding = self.spaces.entry(id.space).or_default();
         let held = holding.chains.entry(id).or_insert_with(|| Held::new(id));
         let before = held.chain.complete();
         let mut effects = Vec::new();
-        held.offer(entry, &mut effects);
+        entries.into_iter().for_each(|entry| held.offer(entry, &mut effects));
         if held.chain.complete() > before && held.says_more_than(before) {
-            effects.extend(holding.fold().then_some(Effect::SpaceChanged(space)));
+            effects.extend(holding.go_on(id, before).then_some(Effect::SpaceChanged(id.space)));
         }
         effects
     }
@@ -119,7 +131,17 @@ impl Replica {
 
     /// The owner's last entry about a space that counts.
     pub fn last_word(&self, id: SpaceId) -> Option<Hash> {
-        line(&self.spaces.get(&id)?.chains).map(|(_, last)| last)
+        line(&self.spaces.get(&id)?.chains).map(|line| line.last)
+    }
+
+    /// What members wish that the owner of a space has not answered, and may wish.
+    pub fn wishes(&self, space: SpaceId) -> impl Iterator<Item = &Entry> {
+        let holding = self.spaces.get(&space);
+        let said = holding.into_iter().flat_map(|holding| holding.chains.values().flat_map(|held| &held.wishes));
+        said.filter(move |entry| {
+            self.standing(space, entry.header()) == Standing::Full
+                && self.space(space).is_some_and(|rules| rules.answer(entry.hash()).is_none())
+        })
     }
 
     /// What the brain that a grant is for has said to it last.
@@ -154,24 +176,51 @@ impl Replica {
     }
 }
 
+/// What the owner's chains make.
+struct Line {
+    space: Space,
+    /// The last entry that counts.
+    last: Hash,
+    /// The chains that count, in order.
+    chains: Vec<ChainId>,
+}
+
 impl Holding {
     /// Makes the space of all that its owner has said; says whether it is another one now.
     fn fold(&mut self) -> bool {
-        let space = line(&self.chains).map(|(space, _)| space);
+        let made = line(&self.chains);
+        let space = made.as_ref().map(|line| line.space.clone());
         let changed = space != self.space;
-        self.space = space;
+        (self.space, self.line) = (space, made.map_or_else(Vec::new, |line| line.chains));
         changed
+    }
+
+    /// Makes the space go on with what is new in a chain after a number; says whether it is another one now. Where what is new goes on from
+    /// all that counts so far, and no other chain of the owner's could, nothing is folded again.
+    fn go_on(&mut self, id: ChainId, before: u64) -> bool {
+        let rivals = |id: &&ChainId| id.lane == Lane::Control && !self.line.contains(id);
+        let alone = !self.chains.keys().filter(rivals).any(|rival| rival.author == id.author);
+        let Some(space) = self.space.as_mut().filter(|_| before > 0 && alone && self.line.last() == Some(&id))
+        else {
+            return self.fold();
+        };
+        let new = self.chains[&id].counted().filter(|entry| entry.header().number > before);
+        new.filter(|entry| space.take(entry).is_ok()).count() > 0
     }
 }
 
 impl Held {
     fn new(id: ChainId) -> Self {
-        Self { chain: Chain::new(id), early: BTreeMap::new(), control: Vec::new(), decisions: BTreeMap::new() }
+        let (early, decisions) = (BTreeMap::new(), BTreeMap::new());
+        Self { chain: Chain::new(id), early, control: Vec::new(), decisions, wishes: Vec::new() }
     }
 
     fn offer(&mut self, entry: Entry, effects: &mut Vec<Effect>) {
         let mut next = Some(entry);
         while let Some(entry) = next.take() {
+            if entry.header().kind == EntryKind::Control && entry.header().number > MAX_CONTROL_ENTRIES {
+                return;
+            }
             match self.chain.offer(&entry) {
                 Offered::Taken => {
                     let (number, hash) = (entry.header().number, entry.hash());
@@ -207,10 +256,11 @@ impl Held {
                 let said = entry.payload().and_then(|payload| serde_json::from_slice(payload).ok());
                 self.decisions.extend(said.map(|said| (entry.header().grant, said)));
             }
+            EntryKind::Wish if self.wishes.len() < MAX_WISHES => self.wishes.push(entry.clone()),
             EntryKind::Decision
+            | EntryKind::Wish
             | EntryKind::Claim
             | EntryKind::Change
-            | EntryKind::Erasure
             | EntryKind::Unknown(_) => {}
         }
     }
@@ -234,12 +284,12 @@ impl Held {
 }
 
 /// The space that the owner's entries make: those of the epoch it was begun in, up to where a later epoch goes on, and so on. Where several
-/// go on from one chain, the one that was begun last by the owner's clock counts. Gives the last entry that counts as well.
-fn line(chains: &BTreeMap<ChainId, Held>) -> Option<(Space, Hash)> {
+/// go on from one chain, the one that was begun last by the owner's clock counts.
+fn line(chains: &BTreeMap<ChainId, Held>) -> Option<Line> {
     let begins = |held: &Held| held.counted().next().and_then(|first| Space::begin(first).ok());
     let (mut id, mut space) = chains.iter().find_map(|(id, held)| Some((*id, begins(held)?)))?;
     let owner = space.owner();
-    let mut passed = BTreeSet::from([id]);
+    let mut passed = vec![id];
     loop {
         let entries: Vec<&Entry> = chains[&id].counted().collect();
         let place = |hash| entries.iter().position(|entry| entry.hash() == hash);
@@ -257,8 +307,8 @@ fn line(chains: &BTreeMap<ChainId, Held>) -> Option<(Space, Hash)> {
             let _ = space.take(entry);
         }
         let last = entries[until - 1].hash();
-        let Some((.., later)) = next else { return Some((space, last)) };
-        passed.insert(later);
+        let Some((.., later)) = next else { return Some(Line { space, last, chains: passed }) };
+        passed.push(later);
         id = later;
     }
 }
@@ -271,7 +321,8 @@ fn resumed(first: &Entry) -> Option<Hash> {
         | Control::Renamed { .. }
         | Control::Offered { .. }
         | Control::Revoked { .. }
-        | Control::ForkResolved { .. } => None,
+        | Control::Erased { .. }
+        | Control::Answered { .. } => None,
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use cairn_domain::id::MemoryId;
+
 use crate::control::{Accepted, Control, InvalidControl, Role};
 use crate::entry::{Entry, EntryKind, Header};
 use crate::key::{BrainKey, Epoch, Hash, SpaceId};
@@ -13,8 +15,9 @@ pub struct Space {
     owner: BrainKey,
     name: String,
     grants: BTreeMap<Hash, Grant>,
-    /// Where the owner has said that a forked chain goes on.
-    resolved: BTreeMap<(BrainKey, Epoch), Hash>,
+    erased: BTreeMap<MemoryId, Erased>,
+    /// Wishes of members that the owner has answered, and how.
+    answered: BTreeMap<Hash, bool>,
 }
 
 /// What the owner lets a brain do.
@@ -30,6 +33,17 @@ pub struct Grant {
     pub reshare: bool,
     /// What counts of its entries, once it was revoked.
     pub revoked: Option<Vec<Accepted>>,
+}
+
+/// Where the owner has said that a memory is to be destroyed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Erased {
+    /// In which of the owner's epochs.
+    pub epoch: Epoch,
+    /// The number of the entry in the chain of control entries.
+    pub number: u64,
+    /// When, by the owner's clock, in milliseconds since 1970.
+    pub at: u64,
 }
 
 impl Grant {
@@ -107,7 +121,8 @@ impl Space {
                 owner: header.author,
                 name,
                 grants: BTreeMap::new(),
-                resolved: BTreeMap::new(),
+                erased: BTreeMap::new(),
+                answered: BTreeMap::new(),
             }),
             _ => Err(Refused::NoBeginning),
         }
@@ -133,9 +148,14 @@ impl Space {
         &self.grants
     }
 
-    /// The last entry that counts of a chain that has forked, where the owner has said so.
-    pub fn resolution(&self, author: BrainKey, epoch: Epoch) -> Option<Hash> {
-        self.resolved.get(&(author, epoch)).copied()
+    /// The memories that are to be destroyed wherever they are.
+    pub fn erased(&self) -> &BTreeMap<MemoryId, Erased> {
+        &self.erased
+    }
+
+    /// How the owner has answered a wish, if it was answered.
+    pub fn answer(&self, wish: Hash) -> Option<bool> {
+        self.answered.get(&wish).copied()
     }
 
     /// Takes the owner's next control entry.
@@ -158,8 +178,12 @@ impl Space {
                 // The first revocation holds: a second one must not bring anything back.
                 grant.revoked.get_or_insert(accepted);
             }
-            Control::ForkResolved { author, epoch, kept } => {
-                self.resolved.entry((author, epoch)).or_insert(kept);
+            Control::Erased { memory } => {
+                let place = Erased { epoch: header.epoch, number: header.number, at: header.at.millis };
+                self.erased.entry(memory).or_insert(place);
+            }
+            Control::Answered { wish, granted } => {
+                self.answered.entry(wish).or_insert(granted);
             }
             // It is about the order of the owner's chains, which whoever feeds this has put right.
             Control::Resumed { .. } => {}
@@ -299,7 +323,7 @@ mod tests {
         let mut owned = Owned::new();
         for (role, standings) in wanted {
             let grant = owned.grants(2, role, None);
-            let kinds = [EntryKind::Claim, EntryKind::Change, EntryKind::Erasure, EntryKind::Decision];
+            let kinds = [EntryKind::Claim, EntryKind::Change, EntryKind::Wish, EntryKind::Decision];
             for (kind, standing) in kinds.into_iter().zip(standings) {
                 assert_eq!(owned.standing(2, grant, kind), standing, "{role:?} {kind:?}");
             }

@@ -1,5 +1,6 @@
-//! Brains on a bad network, driven through the engine: connections break, brains crash and start again, one is restored from an old backup, one lies.
-//! Whatever happened: once all meet again, all hold the same, and nothing that an honest brain has said is lost. Each run follows from its
+//! Brains on a bad network, driven through the engine: connections break, clocks differ, brains crash and start again, some are restored from
+//! old backups, one lies. Whatever happened: once all meet again, all hold the same, nothing that an honest brain has said is lost, and what was
+//! erased is nowhere. Each run follows from its
 //! seed, which a failure names; `TEST_CAIRN_SEED` runs one alone, `TEST_CAIRN_SEEDS` that many.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -14,12 +15,12 @@ use cairn_domain::value::Value;
 use cairn_sync::certificate::Certificate;
 use cairn_sync::chain::{ChainId, Fork, chain_of};
 use cairn_sync::control::{Control, Decision, Role};
-use cairn_sync::engine::{Effect, Engine, Identity, Input, News, Offer, Peer, Said};
+use cairn_sync::engine::{Effect, Engine, Identity, Input, MAX_AHEAD_MS, News, Offer, Peer, Said};
 use cairn_sync::entry::{Entry, EntryKind, Header, Lane};
-use cairn_sync::key::{BrainKey, DeviceKey, Epoch, Hash, SpaceId};
+use cairn_sync::key::{BrainKey, DeviceKey, Epoch, Hash, SpaceId, Tag};
 use cairn_sync::shared::SharedEvent;
 use cairn_sync::space::{Reason, Standing};
-use cairn_sync::wire::{Batch, Frame};
+use cairn_sync::wire::{Batch, Frame, Head, Pull, SpaceHeads};
 use ed25519_dalek::SigningKey;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -35,6 +36,22 @@ struct Disk {
     certificates: BTreeMap<(BrainKey, Epoch), Certificate>,
     entries: BTreeMap<(ChainId, u64), Entry>,
     forks: Vec<Fork>,
+    erased: BTreeSet<MemoryId>,
+}
+
+impl Disk {
+    fn keep(&mut self, entry: Entry) {
+        let place = (chain_of(&entry), entry.header().number);
+        let entry = if self.erased.contains(&entry.header().memory) { entry.erased() } else { entry };
+        assert!(self.entries.insert(place, entry).is_none(), "an entry is kept once");
+    }
+
+    fn erase(&mut self, memories: impl IntoIterator<Item = MemoryId>) {
+        self.erased.extend(memories);
+        for entry in self.entries.values_mut().filter(|entry| self.erased.contains(&entry.header().memory)) {
+            *entry = entry.clone().erased();
+        }
+    }
 }
 
 struct Node {
@@ -84,6 +101,9 @@ impl Node {
         }
         last.values().for_each(|entry| engine.restore_content(entry));
         self.disk.forks.iter().for_each(|fork| engine.restore_fork(fork));
+        let erased: Vec<MemoryId> =
+            engine.replica().spaces().flat_map(|space| space.erased().keys().copied()).collect();
+        self.disk.erase(erased);
         self.engine = engine;
         self.epoch_lost = false;
     }
@@ -127,8 +147,12 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
-        let count = random.random_range(2..=6);
+        let count = if random.random_bool(0.1) { random.random_range(7..=12) } else { random.random_range(2..=6) };
         let mut nodes: Vec<Node> = (0..count).map(Node::new).collect();
+        // Some clocks are ahead of others, by more than is taken in at once.
+        for node in &mut nodes {
+            node.clock += if random.random_bool(0.2) { random.random_range(0..2 * MAX_AHEAD_MS) } else { 0 };
+        }
         let known: Vec<(BrainKey, Peer)> = nodes
             .iter()
             .map(|node| {
@@ -181,12 +205,8 @@ impl World {
                 let other = self.of(device);
                 self.disconnect(who, other);
             }
-            Effect::Keep(entries) => {
-                for entry in entries {
-                    let place = (chain_of(&entry), entry.header().number);
-                    assert!(node.disk.entries.insert(place, entry).is_none(), "an entry is kept once");
-                }
-            }
+            Effect::Keep(entries) => entries.into_iter().for_each(|entry| node.disk.keep(entry)),
+            Effect::Erase { memories, .. } => node.disk.erase(memories),
             Effect::KeepCertificate { certificate, .. } => {
                 node.disk.certificates.insert((certificate.brain(), certificate.epoch()), certificate);
             }
@@ -246,10 +266,7 @@ impl World {
     /// Keeps what a brain says, then lets it go.
     fn say(&mut self, who: usize, entries: Vec<Entry>) {
         let node = &mut self.nodes[who];
-        for entry in &entries {
-            let place = (chain_of(entry), entry.header().number);
-            assert!(node.disk.entries.insert(place, entry.clone()).is_none(), "an entry is said once");
-        }
+        entries.iter().for_each(|entry| node.disk.keep(entry.clone()));
         self.input(who, Input::Said(entries));
     }
 
@@ -257,7 +274,7 @@ impl World {
         let who = self.random.random_range(0..self.nodes.len());
         let other = self.random.random_range(0..self.nodes.len());
         self.nodes[who].clock += self.random.random_range(0..50);
-        match self.random.random_range(0..40) {
+        match self.random.random_range(0..44) {
             0..16 => self.deliver(),
             16..22 => self.write(who),
             22..25 => self.connect(who, other),
@@ -270,6 +287,9 @@ impl World {
             36 => self.restore(who),
             37 => self.input(who, Input::Tick),
             38 => self.fork(),
+            39 => self.erase(),
+            40 => self.wish(who),
+            41..43 => self.answer(),
             _ => self.babble(),
         }
         self.renew();
@@ -305,7 +325,8 @@ impl World {
 
     fn offer(&mut self) {
         let to = self.random.random_range(0..self.nodes.len());
-        let role = *[Role::Read, Role::Suggest, Role::Write].choose(&mut self.random).expect("some");
+        let roles = [Role::Read, Role::Suggest, Role::Write, Role::Admin];
+        let role = *roles.choose(&mut self.random).expect("some");
         let expires_at = self.random.random_bool(0.2).then(|| self.random.random_range(1_000..4_000));
         let offer = Offer { to: self.nodes[to].brain(), role, expires_at, reshare: false };
         if let Ok(entries) = self.nodes[0].engine.offer(self.space, offer, self.nodes[0].at()) {
@@ -328,6 +349,46 @@ impl World {
         let Some(grant) = grants.choose(&mut self.random) else { return };
         if let Ok(entries) = self.nodes[0].engine.revoke(self.space, *grant, self.nodes[0].at()) {
             self.say(0, entries);
+        }
+    }
+
+    /// The owner has a memory destroyed wherever it is.
+    fn erase(&mut self) {
+        let memory = MemoryId::new(Uuid::from_u128(self.random.random_range(0..4)));
+        let erased = Control::Erased { memory };
+        if let Ok(entries) = self.nodes[0].engine.control(self.space, &erased, self.nodes[0].at()) {
+            self.say(0, entries);
+            self.nodes[0].disk.erase([memory]);
+        }
+    }
+
+    fn wish(&mut self, who: usize) {
+        let grants = self.nodes[who].engine.replica().space(self.space);
+        let grants: Vec<Hash> = grants.into_iter().flat_map(|space| space.grants().keys().copied()).collect();
+        let memory = MemoryId::new(Uuid::from_u128(self.random.random_range(0..4)));
+        let to = self.nodes[self.random.random_range(0..self.nodes.len())].brain();
+        let role = *[Role::Read, Role::Write, Role::Admin].choose(&mut self.random).expect("some");
+        let wish = match (self.random.random_range(0..3), grants.choose(&mut self.random)) {
+            (0, _) => Control::Erased { memory },
+            (1, Some(grant)) => Control::Revoked { grant: *grant, accepted: Vec::new() },
+            _ => Control::Offered { to, role, expires_at: None, reshare: false },
+        };
+        let node = &self.nodes[who];
+        if let Ok(entries) = node.engine.wish(self.space, &wish, node.at(), node.clock) {
+            self.say(who, entries);
+        }
+    }
+
+    fn answer(&mut self) {
+        let Some(wish) = self.nodes[0].engine.wishes().pop() else { return };
+        let granted = self.random.random_bool(0.8);
+        if let Ok(entries) = self.nodes[0].engine.answer(&wish, granted, self.nodes[0].at()) {
+            self.say(0, entries);
+            if let Control::Erased { memory } = wish.control
+                && granted
+            {
+                self.nodes[0].disk.erase([memory]);
+            }
         }
     }
 
@@ -406,10 +467,17 @@ impl World {
         let Some(liar) = self.liar() else { return };
         let to = self.random.random_range(0..liar);
         let node = &self.nodes[liar];
-        let bytes: Bytes = match self.random.random_range(0..4) {
+        let bytes: Bytes = match self.random.random_range(0..7) {
             0 => (0..self.random.random_range(1..200)).map(|_| self.random.random::<u8>()).collect(),
             1 => Frame::Paired.to_bytes(),
             2 => self.forged(liar),
+            3 => self.heads(),
+            4 => {
+                let from = *[0, 1, u64::MAX, u64::MAX / 2].choose(&mut self.random).expect("some");
+                let chain = node.disk.entries.keys().next().map_or(Tag([7; 16]), |(chain, _)| chain.tag());
+                Frame::Pull(Pull { space: self.space, chain, from }).to_bytes()
+            }
+            5 => self.stripped(liar),
             // Something that it has sent before, or something of another brain's.
             _ => {
                 let entries: Vec<&Entry> = node.disk.entries.values().collect();
@@ -422,6 +490,26 @@ impl World {
         if let Some(link) = self.links.get_mut(&(liar, to)) {
             link.push_back(bytes);
         }
+    }
+
+    /// Many chains that there are not, and that are long.
+    fn heads(&mut self) -> Bytes {
+        let head =
+            |random: &mut StdRng| Head { chain: Tag(random.random()), number: u64::MAX, hash: Tag([1; 16]) };
+        let heads = (0..40).map(|_| head(&mut self.random)).collect();
+        let forked = vec![Tag(self.random.random())];
+        Frame::Heads(vec![SpaceHeads { space: self.space, heads, forked }]).to_bytes()
+    }
+
+    /// What another brain has said, without what it says.
+    fn stripped(&mut self, liar: usize) -> Bytes {
+        let node = &self.nodes[liar];
+        let entries: Vec<&Entry> =
+            node.disk.entries.values().filter(|entry| entry.header().kind.lane() == Lane::Content).collect();
+        let Some(entry) = entries.choose(&mut self.random) else { return Bytes::new() };
+        let chain = chain_of(entry);
+        let certificate = node.engine.certificate(chain.author, chain.epoch).cloned();
+        Frame::Batch(Batch::of(chain, &[(*entry).clone().erased()], certificate, false).0).to_bytes()
     }
 
     /// An entry in the owner's name that the liar has signed.
@@ -453,6 +541,8 @@ impl World {
 
     /// All meet, and everything arrives, until nothing is new.
     fn settle(&mut self) {
+        let latest = self.nodes.iter().map(|node| node.clock).max().expect("some");
+        self.nodes.iter_mut().for_each(|node| node.clock = latest);
         for _ in 0..4 {
             for who in 0..self.nodes.len() {
                 for other in 0..self.nodes.len() {
@@ -493,6 +583,26 @@ fn run(seed: u64) {
     let space = world.space;
     let (owner, others) = world.nodes.split_first().expect("some");
     let wanted = owner.seen(space);
+    let erased = |node: &Node| {
+        let rules = node.engine.replica().space(space);
+        let erased: Vec<MemoryId> = rules.into_iter().flat_map(|rules| rules.erased().keys().copied()).collect();
+        node.disk
+            .entries
+            .values()
+            .find(|entry| entry.payload().is_some() && erased.contains(&entry.header().memory))
+            .map(|entry| entry.header().clone())
+    };
+    for node in &world.nodes {
+        assert_eq!(erased(node), None, "seed {seed}: what was erased is still there");
+    }
+    let stripped = |node: &Node| {
+        let rules = node.engine.replica().space(space).expect("it has a part");
+        node.disk
+            .entries
+            .values()
+            .find(|entry| entry.payload().is_none() && !rules.erased().contains_key(&entry.header().memory))
+            .map(|entry| entry.header().clone())
+    };
     for (number, other) in others.iter().enumerate() {
         if owner.engine.replica().grant_of(space, other.brain(), now).is_none() {
             continue;
@@ -504,6 +614,11 @@ fn run(seed: u64) {
         assert_eq!(differs, None, "seed {seed}: brain {} sees something else", number + 1);
         let lacks: Vec<_> = wanted.keys().filter(|place| !seen.contains_key(place)).collect();
         assert!(lacks.is_empty(), "seed {seed}: brain {} lacks {lacks:?}", number + 1);
+        if Some(number + 1) != world.liar() {
+            let own_words = world.liar().map(|liar| world.nodes[liar].brain());
+            let lost = stripped(other).filter(|header| Some(header.author) != own_words);
+            assert_eq!(lost, None, "seed {seed}: brain {} was kept from what was said", number + 1);
+        }
     }
     let liar = world.liar();
     for (who, said) in said.iter().enumerate().filter(|(who, _)| Some(*who) != liar) {

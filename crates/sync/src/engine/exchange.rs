@@ -421,8 +421,7 @@ impl Engine {
         if known_device.is_some_and(|known| known.device() != certificate.device()) {
             return Err(InvalidFrame::Unsound("certificate"));
         }
-        let entries = batch.open(&certificate)?;
-        self.check_forwarded(brain, batch.space, &entries)?;
+        let entries = self.usable(brain, batch.space, batch.open(&certificate)?)?;
         let Some(chain) = entries.first().map(chain_of) else { return Ok(()) };
         if has_begun && !self.wants(batch.space, Some(chain.lane), now) || !has_begun && !begins(&entries) {
             return Ok(());
@@ -439,20 +438,27 @@ impl Engine {
         Ok(())
     }
 
-    /// What was erased is told of by its author and by the owner of the space: others could take away what was said. What is said about the
-    /// space is never erased, and only the owner says it.
-    fn check_forwarded(&self, by: BrainKey, space: SpaceId, entries: &[Entry]) -> Result<(), InvalidFrame> {
-        let owner = self.replica.space(space).map(crate::space::Space::owner);
-        for entry in entries {
+    /// Entries up to the first that cannot be used. A payload is left out by its author, by the owner of the space, and by anybody where
+    /// the owner has said that the memory is erased: others could take away what was said. What is said about the space is never erased, and
+    /// only the owner says it.
+    fn usable(&self, by: BrainKey, space: SpaceId, mut entries: Vec<Entry>) -> Result<Vec<Entry>, InvalidFrame> {
+        let rules = self.replica.space(space);
+        let owner = rules.map(crate::space::Space::owner);
+        for (at, entry) in entries.iter().enumerate() {
             let (kind, author) = (entry.header().kind, entry.header().author);
-            let is_control = kind == EntryKind::Control;
-            let may_erase = kind.lane() == Lane::Content && (by == author || Some(by) == owner);
-            if entry.payload().is_none() && !may_erase || is_control && owner.is_some_and(|owner| owner != author)
+            if kind == EntryKind::Control && owner.is_some_and(|owner| owner != author)
+                || kind.lane() == Lane::Control && entry.payload().is_none()
             {
                 return Err(InvalidFrame::Unsound("payload"));
             }
+            let erased = |memory| rules.is_some_and(|rules| rules.erased().contains_key(memory));
+            if entry.payload().is_none() && by != author && Some(by) != owner && !erased(&entry.header().memory) {
+                // Somebody else has it, or the owner's word about it comes.
+                entries.truncate(at);
+                break;
+            }
         }
-        Ok(())
+        Ok(entries)
     }
 
     /// Takes entries that were checked alone.

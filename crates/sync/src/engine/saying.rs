@@ -8,11 +8,13 @@ use cairn_domain::truth::Truth;
 use uuid::Uuid;
 
 use super::Engine;
-use crate::chain::ChainId;
+use crate::chain::{Chain, ChainId};
 use crate::control::{Accepted, Control, Decision, MAX_ACCEPTED, Role};
 use crate::entry::{Entry, EntryKind, Header, InvalidEntry, Lane, MAX_PUBLICATION_ENTRIES};
 use crate::key::{BrainKey, Hash, SpaceId};
+use crate::replica::MAX_CONTROL_ENTRIES;
 use crate::shared::{InvalidShared, SharedEvent};
+use crate::space::Space;
 
 /// Something said about a memory, by one of this brain's own.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +40,21 @@ pub struct Offer {
     pub expires_at: Option<u64>,
     /// Whether it may pass on what it reads.
     pub reshare: bool,
+}
+
+/// What a member wishes that the owner of a space says about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wish {
+    /// Which space.
+    pub space: SpaceId,
+    /// The entry that holds the wish.
+    pub id: Hash,
+    /// Who wishes it.
+    pub by: BrainKey,
+    /// What they may do.
+    pub role: Role,
+    /// What they wish.
+    pub control: Control,
 }
 
 /// Why something cannot be said.
@@ -67,6 +84,9 @@ pub enum CannotSay {
     /// It is more than fits into one publication.
     #[error("a publication holds at most {MAX_PUBLICATION_ENTRIES} entries")]
     TooMany,
+    /// So much was said about the space that it cannot go on in this epoch.
+    #[error("a space takes {MAX_CONTROL_ENTRIES} decisions about it; begin another one")]
+    EpochFull,
     /// Others know more of what this device has said than it does.
     #[error("this device was restored; it has to begin another epoch first")]
     EpochLost,
@@ -90,20 +110,30 @@ impl Engine {
     /// # Errors
     /// See [`CannotSay`].
     pub fn control(&self, space: SpaceId, control: &Control, at: Hlc) -> Result<Vec<Entry>, CannotSay> {
+        self.controls(space, std::slice::from_ref(control), at)
+    }
+
+    /// Says some things about a space that this brain owns.
+    fn controls(&self, space: SpaceId, controls: &[Control], at: Hlc) -> Result<Vec<Entry>, CannotSay> {
         let rules = self.replica.space(space).ok_or(CannotSay::NoSpace)?;
         if rules.owner() != self.brain() {
             return Err(CannotSay::OwnerOnly);
         }
         // The first word of an epoch says after which word of the one before it comes.
         let (author, epoch, lane) = (self.brain(), self.own.certificate.epoch(), Lane::Control);
-        let begun =
-            self.replica.chain(ChainId { space, author, epoch, lane }).is_some_and(|chain| chain.number() > 0);
+        let chain = self.replica.chain(ChainId { space, author, epoch, lane });
+        let number = chain.map_or(0, Chain::number);
+        if number + controls.len() as u64 >= MAX_CONTROL_ENTRIES {
+            return Err(CannotSay::EpochFull);
+        }
         let mut said = Vec::new();
-        if !begun && !matches!(control, Control::Resumed { .. }) {
+        if number == 0 && !matches!(controls, [Control::Resumed { .. }]) {
             let after = self.replica.last_word(space).ok_or(CannotSay::NoSpace)?;
             said.push(vec![control_part(&Control::Resumed { after }, at)?]);
         }
-        said.push(vec![control_part(control, at)?]);
+        for control in controls {
+            said.push(vec![control_part(control, at)?]);
+        }
         self.sign(Some(space), Hash::NONE, said)
     }
 
@@ -131,14 +161,61 @@ impl Engine {
     /// # Errors
     /// See [`CannotSay`].
     pub fn revoke(&self, space: SpaceId, grant: Hash, at: Hlc) -> Result<Vec<Entry>, CannotSay> {
+        let revoked = self.revoked(space, grant)?;
+        self.control(space, &revoked, at)
+    }
+
+    fn revoked(&self, space: SpaceId, grant: Hash) -> Result<Control, CannotSay> {
         let rules = self.replica.space(space).ok_or(CannotSay::NoSpace)?;
         let to = rules.grants().get(&grant).ok_or(CannotSay::NoGrant)?.to;
         let chains = self.replica.chains(space);
         let theirs = chains.filter(|chain| (chain.id().author, chain.id().lane) == (to, Lane::Content));
         let accepted =
             theirs.map(|chain| Accepted { epoch: chain.id().epoch, number: chain.complete() }).take(MAX_ACCEPTED);
-        let accepted = accepted.collect();
-        self.control(space, &Control::Revoked { grant, accepted }, at)
+        Ok(Control::Revoked { grant, accepted: accepted.collect() })
+    }
+
+    /// Wishes that the owner of a space says something about it.
+    ///
+    /// # Errors
+    /// See [`CannotSay`].
+    pub fn wish(&self, space: SpaceId, wish: &Control, at: Hlc, now: u64) -> Result<Vec<Entry>, CannotSay> {
+        let grant = self.replica.grant_of(space, self.brain(), now).ok_or(CannotSay::Role)?;
+        let rules = self.replica.space(space).ok_or(CannotSay::NoSpace)?;
+        let role = rules.grants().get(&grant).map(|grant| grant.role);
+        if !role.is_some_and(|role| may_wish(role, wish)) {
+            return Err(CannotSay::Role);
+        }
+        let part = Part { kind: EntryKind::Wish, ..control_part(wish, at)? };
+        self.sign(Some(space), grant, vec![vec![part]])
+    }
+
+    /// What members wish that this brain says about its own spaces, with who wishes it, and has to decide on. What nobody in their role may
+    /// wish is not among it.
+    pub fn wishes(&self) -> Vec<Wish> {
+        let owned = self.replica.spaces().filter(|space| space.owner() == self.brain());
+        let open = owned.flat_map(|space| self.replica.wishes(space.id()).map(move |entry| (space, entry)));
+        let wish = |(space, entry): (&Space, &Entry)| {
+            let header = entry.header();
+            let role = space.grants().get(&header.grant)?.role;
+            let control = Control::parse(entry.payload()?).ok().filter(|control| may_wish(role, control))?;
+            Some(Wish { space: space.id(), id: entry.hash(), by: header.author, role, control })
+        };
+        open.filter_map(wish).collect()
+    }
+
+    /// Answers a wish: grants it, by saying what was wished, or does not.
+    ///
+    /// # Errors
+    /// See [`CannotSay`].
+    pub fn answer(&self, wish: &Wish, granted: bool, at: Hlc) -> Result<Vec<Entry>, CannotSay> {
+        let answered = Control::Answered { wish: wish.id, granted };
+        let wished = match &wish.control {
+            Control::Revoked { grant, .. } => self.revoked(wish.space, *grant)?,
+            wished => wished.clone(),
+        };
+        let said = if granted { vec![wished, answered] } else { vec![answered] };
+        self.controls(wish.space, &said, at)
     }
 
     /// Says to an offer whether this brain takes it.
@@ -245,6 +322,16 @@ struct Part {
     at: Hlc,
     truth: Truth,
     payload: Bytes,
+}
+
+/// Whether who has a role can wish that the owner says something. Only the owner itself makes somebody an admin.
+fn may_wish(role: Role, wish: &Control) -> bool {
+    match wish {
+        Control::Erased { .. } => role >= Role::Write,
+        Control::Offered { role: offered, .. } => role == Role::Admin && *offered < Role::Admin,
+        Control::Revoked { .. } | Control::Renamed { .. } => role == Role::Admin,
+        Control::SpaceCreated { .. } | Control::Answered { .. } | Control::Resumed { .. } => false,
+    }
 }
 
 fn control_part(control: &Control, at: Hlc) -> Result<Part, CannotSay> {
