@@ -284,7 +284,7 @@ impl Held {
 }
 
 /// The space that the owner's entries make: those of the epoch it was begun in, up to where a later epoch goes on, and so on. Where several
-/// go on from one chain, the one that was begun last by the owner's clock counts.
+/// go on from one chain, the one that was begun last by the owner's clock counts. Of what does not count, erasures do.
 fn line(chains: &BTreeMap<ChainId, Held>) -> Option<Line> {
     let begins = |held: &Held| held.counted().next().and_then(|first| Space::begin(first).ok());
     let (mut id, mut space) = chains.iter().find_map(|(id, held)| Some((*id, begins(held)?)))?;
@@ -307,7 +307,13 @@ fn line(chains: &BTreeMap<ChainId, Held>) -> Option<Line> {
             let _ = space.take(entry);
         }
         let last = entries[until - 1].hash();
-        let Some((.., later)) = next else { return Some(Line { space, last, chains: passed }) };
+        entries[until..].iter().for_each(|entry| space.take_void(entry));
+        let Some((.., later)) = next else {
+            let own = |id: &ChainId| id.author == owner && !passed.contains(id);
+            let void = chains.iter().filter(|(id, _)| own(id)).flat_map(|(_, held)| held.counted());
+            void.for_each(|entry| space.take_void(entry));
+            return Some(Line { space, last, chains: passed });
+        };
         passed.push(later);
         id = later;
     }

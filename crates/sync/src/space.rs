@@ -35,15 +35,15 @@ pub struct Grant {
     pub revoked: Option<Vec<Accepted>>,
 }
 
-/// Where the owner has said that a memory is to be destroyed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where the owner has first said that a memory is to be destroyed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Erased {
+    /// When, by the owner's clock, in milliseconds since 1970.
+    pub at: u64,
     /// In which of the owner's epochs.
     pub epoch: Epoch,
     /// The number of the entry in the chain of control entries.
     pub number: u64,
-    /// When, by the owner's clock, in milliseconds since 1970.
-    pub at: u64,
 }
 
 impl Grant {
@@ -178,10 +178,7 @@ impl Space {
                 // The first revocation holds: a second one must not bring anything back.
                 grant.revoked.get_or_insert(accepted);
             }
-            Control::Erased { memory } => {
-                let place = Erased { epoch: header.epoch, number: header.number, at: header.at.millis };
-                self.erased.entry(memory).or_insert(place);
-            }
+            Control::Erased { memory } => self.erase(memory, header),
             Control::Answered { wish, granted } => {
                 self.answered.entry(wish).or_insert(granted);
             }
@@ -189,6 +186,19 @@ impl Space {
             Control::Resumed { .. } => {}
         }
         Ok(())
+    }
+
+    /// Takes only what cannot be taken back, of an entry of the owner's that counts for nothing else: what was destroyed on the owner's word
+    /// stays so, also where the owner's node has lost that word and went on without it.
+    pub fn take_void(&mut self, entry: &Entry) {
+        if let Ok(Control::Erased { memory }) = control(entry) {
+            self.erase(memory, entry.header());
+        }
+    }
+
+    fn erase(&mut self, memory: MemoryId, header: &Header) {
+        let place = Erased { at: header.at.millis, epoch: header.epoch, number: header.number };
+        self.erased.entry(memory).and_modify(|first| *first = place.min(*first)).or_insert(place);
     }
 
     /// What an entry counts for.
