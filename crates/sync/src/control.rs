@@ -105,6 +105,9 @@ pub enum InvalidControl {
     /// A name is empty or too long.
     #[error("a name has from 1 to {MAX_NAME_CHARS} characters")]
     Name,
+    /// It names no memory: entries about the space itself are about none.
+    #[error("it names no memory")]
+    Memory,
     /// It names too many chains.
     #[error("it names more than {MAX_ACCEPTED} chains")]
     Accepted,
@@ -127,6 +130,7 @@ impl Control {
             Self::Revoked { accepted, .. } if accepted.len() > MAX_ACCEPTED => {
                 return Err(InvalidControl::Accepted);
             }
+            Self::Erased { memory } if memory.uuid().is_nil() => return Err(InvalidControl::Memory),
             Self::Revoked { .. }
             | Self::Offered { .. }
             | Self::Erased { .. }
@@ -144,6 +148,8 @@ impl Control {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
     #[test]
@@ -163,6 +169,8 @@ mod tests {
         Control::parse(&named(MAX_NAME_CHARS)).expect("long enough");
         assert!(matches!(Control::parse(&named(MAX_NAME_CHARS + 1)), Err(InvalidControl::Name)));
         assert!(matches!(Control::parse(&named(0)), Err(InvalidControl::Name)));
+        let none = Control::Erased { memory: MemoryId::new(Uuid::nil()) };
+        assert!(matches!(Control::parse(&none.to_bytes()), Err(InvalidControl::Memory)));
         assert!(matches!(Control::parse(b"{\"type\":\"dissolved\"}"), Err(InvalidControl::Unknown(_))));
     }
 }

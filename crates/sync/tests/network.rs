@@ -319,7 +319,7 @@ impl World {
         let value = Value::from(self.random.random::<u32>().to_string().as_str());
         let claimed = FieldClaimed { field: FieldName::title(), value, supersedes: vec![], accepts: None };
         let event = SharedEvent::of(id, MemoryEvent::FieldClaimed(claimed)).expect("it is shared");
-        let memory = MemoryId::new(Uuid::from_u128(self.random.random_range(0..4)));
+        let memory = MemoryId::new(Uuid::from_u128(self.random.random_range(1..5)));
         Said { memory, at: self.nodes[who].at(), truth: Truth::User, event }
     }
 
@@ -354,7 +354,7 @@ impl World {
 
     /// The owner has a memory destroyed wherever it is.
     fn erase(&mut self) {
-        let memory = MemoryId::new(Uuid::from_u128(self.random.random_range(0..4)));
+        let memory = MemoryId::new(Uuid::from_u128(self.random.random_range(1..5)));
         let erased = Control::Erased { memory };
         if let Ok(entries) = self.nodes[0].engine.control(self.space, &erased, self.nodes[0].at()) {
             self.say(0, entries);
@@ -365,7 +365,7 @@ impl World {
     fn wish(&mut self, who: usize) {
         let grants = self.nodes[who].engine.replica().space(self.space);
         let grants: Vec<Hash> = grants.into_iter().flat_map(|space| space.grants().keys().copied()).collect();
-        let memory = MemoryId::new(Uuid::from_u128(self.random.random_range(0..4)));
+        let memory = MemoryId::new(Uuid::from_u128(self.random.random_range(1..5)));
         let to = self.nodes[self.random.random_range(0..self.nodes.len())].brain();
         let role = *[Role::Read, Role::Write, Role::Admin].choose(&mut self.random).expect("some");
         let wish = match (self.random.random_range(0..3), grants.choose(&mut self.random)) {
