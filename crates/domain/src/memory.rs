@@ -87,6 +87,11 @@ impl Memory {
         counted.min_by_key(|author| (author.hlc, author.principal))
     }
 
+    /// Whether one of this brain's own began it. What others say about its beginning, and when, does not matter for that.
+    pub fn is_begun_here(&self) -> bool {
+        self.creations.values().any(|author| !author.origin.is_peer())
+    }
+
     /// When the last event was written, by the hybrid clock.
     pub fn updated(&self) -> Hlc {
         self.updated

@@ -1,9 +1,10 @@
 //! Why something about sharing cannot be done.
 
 use cairn_command::{CommandError, LoadError};
+use cairn_domain::id::MemoryId;
 use cairn_event_store::{AppendError, Position, StoreError};
 use cairn_sync::engine::CannotSay;
-use cairn_sync::key::{BrainKey, SpaceId};
+use cairn_sync::key::{BrainKey, Hash, SpaceId};
 
 /// Why something about sharing cannot be done.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,17 @@ pub enum SharingError {
     /// There is no such space.
     #[error("there is no space {0}; see `cairn space list`")]
     NoSpace(SpaceId),
+    /// The memory is in no space.
+    #[error("memory {0} is shared with nobody; `cairn erase` without --everywhere destroys it")]
+    NotShared(MemoryId),
+    /// Another brain began the memory.
+    #[error(
+        "memory {0} was begun by another brain, in another brain's space: only these two can erase it everywhere; `cairn erase` destroys it here"
+    )]
+    NotBegunHere(MemoryId),
+    /// Nobody wishes such a thing, or it was answered.
+    #[error("there is no open wish {0}; see `cairn shares`")]
+    NoWish(Hash),
     /// The text is no invitation.
     #[error("this is no invitation; it begins with `cairn://pair/`")]
     InvalidInvitation,

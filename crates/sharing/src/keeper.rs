@@ -182,17 +182,21 @@ impl Keeper {
         entries: &[(Entry, Option<EventId>)],
         tracking: Option<Tracking>,
     ) -> Result<(), SharingError> {
-        let Some((first, _)) = entries.first() else { return Ok(()) };
-        let chain = chain_of(first);
-        let expected = place_of(first);
+        let Some(said) = self.own_words(entries) else { return Ok(()) };
+        self.handler.append(NewAppend { streams: vec![said], tracking }).await?;
+        Ok(())
+    }
+
+    /// What this brain has said, as it is kept.
+    pub(crate) fn own_words(&self, entries: &[(Entry, Option<EventId>)]) -> Option<StreamAppend> {
+        let (first, _) = entries.first()?;
         let events = entries.iter().map(|(entry, of)| {
             let id = of.map_or_else(|| entry_id(entry.hash()), |of| publication_of(entry.space(), of));
             let cause = of.map(EventId::uuid);
             self.entry_event(id, entry, cause)
         });
-        let streams = vec![StreamAppend { stream: chain_stream(chain), expected, events: events.collect() }];
-        self.handler.append(NewAppend { streams, tracking }).await?;
-        Ok(())
+        let stream = chain_stream(chain_of(first));
+        Some(StreamAppend { stream, expected: place_of(first), events: events.collect() })
     }
 
     fn entry_event(&self, id: Uuid, entry: &Entry, cause: Option<Uuid>) -> NewEvent {
@@ -229,11 +233,16 @@ impl Keeper {
     async fn keep_part(&mut self, entries: &[Entry], engine: &Engine) -> Result<(), SharingError> {
         let Some(first) = entries.first() else { return Ok(()) };
         let mut refused: BTreeSet<EventId> = BTreeSet::new();
+        let erased = engine.replica().space(first.space()).map(Space::erased);
         loop {
             let mut streams = Streams::default();
             let chain = chain_stream(chain_of(first));
             let mut begun = Vec::new();
             for entry in entries {
+                // What the owner has destroyed is not taken in again, whoever sends it.
+                let is_erased = entry.header().kind.lane() == Lane::Content
+                    && erased.is_some_and(|erased| erased.contains_key(&entry.header().memory));
+                let entry = if is_erased { &entry.clone().erased() } else { entry };
                 if entry.header().kind.lane() == Lane::Content {
                     let memory = self.take_in(entry, engine, &mut refused, &mut streams).await?;
                     begun.extend(memory);

@@ -2,6 +2,7 @@
 //!
 //! Start at [`Sharing`], which drives the engine of the crate `cairn-sync` over a [`Transport`]. `docs/federation.md` explains what it does.
 
+mod erasing;
 mod error;
 mod invitation;
 mod keeper;
@@ -18,4 +19,6 @@ pub use keeper::Keeper;
 pub use restore::Selections;
 pub use service::{Offering, Selecting, Sharing, SharingConfig};
 pub use transport::{Happening, Transport};
-pub use view::{GrantView, InvitationView, PeerView, ReceiptView, SpaceView, View};
+pub use view::{
+    AskedView, ErasureView, GrantView, InvitationView, PeerView, ReceiptView, SpaceView, View, WishView,
+};

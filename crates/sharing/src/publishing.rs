@@ -296,13 +296,14 @@ impl Keeper {
     ) -> Result<(), SharingError> {
         let loaded = self.handler.load(memory).await?;
         let state = &loaded.memory;
-        let is_own = state.created().is_some_and(|author| !author.origin.is_peer());
-        if !is_own || !state.is_present() {
+        if !state.is_begun_here() || !state.is_present() {
             return Ok(());
         }
-        let chosen = selections
-            .iter()
-            .find(|(space, selection)| engine.replica().space(**space).is_some() && selects(selection, state));
+        let chosen = selections.iter().find(|(space, selection)| {
+            // What the owner of a space has erased does not come back into it.
+            let rules = engine.replica().space(**space);
+            rules.is_some_and(|rules| !rules.erased().contains_key(&memory)) && selects(selection, state)
+        });
         let (place, chosen) = (self.place(memory), chosen.map(|(space, _)| *space));
         if place != chosen {
             self.put(memory, chosen).await?;

@@ -7,7 +7,7 @@ use cairn_domain::event::{
     ChainBegun, EpochBegun, Event, ForkProven, InvitationEnded, MemoryEvent, PeerEvent, PeerInvited, PeerKnown,
     SelectionChanged, Shared, SpaceEvent, SpaceReceived,
 };
-use cairn_domain::id::memory_of_stream;
+use cairn_domain::id::{MemoryId, memory_of_stream};
 use cairn_event_store::{Direction, Filter, Position, RecordedEvent, Revision};
 use cairn_sync::certificate::Certificate;
 use cairn_sync::chain::{ChainId, Fork};
@@ -75,6 +75,12 @@ impl Keeper {
             }
         }
         forks.iter().for_each(|fork| engine.restore_fork(fork));
+        // The node may have stopped between the owner's word and what follows from it.
+        let erased = engine.replica().spaces().map(|space| (space.id(), space.erased().keys().copied().collect()));
+        let erased: Vec<(SpaceId, Vec<MemoryId>)> = erased.collect();
+        for (space, memories) in erased {
+            self.erase(space, &memories, engine).await?;
+        }
         Ok(selections)
     }
 

@@ -1,5 +1,7 @@
 //! The service: one task that owns the engine, and the handle by which the rest of the node speaks with it.
 
+mod wishes;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +11,10 @@ use cairn_command::Handler;
 use cairn_domain::event::{Event, MemoryEvent, SelectionChanged, SpaceEvent};
 use cairn_domain::field::FieldRole;
 use cairn_domain::id::{MEMORY_STREAM_PREFIX, MemoryId, memory_of_stream};
+use cairn_domain::principal::Principal;
 use cairn_event_store::{Direction, Filter, Position, Subscription, subscribe};
 use cairn_sync::certificate::Certificate;
-use cairn_sync::control::Decision;
+use cairn_sync::control::{Control, Decision};
 use cairn_sync::engine::{Effect, Engine, Identity, Input, Invitation, News, Offer, TakenUp};
 use cairn_sync::entry::Entry;
 use cairn_sync::key::{BrainKey, DeviceKey, Epoch, Hash, SpaceId};
@@ -84,6 +87,8 @@ enum Request {
     Revoke(SpaceId, Hash, Answer<()>),
     Decide(SpaceId, Decision, Answer<()>),
     Block(BrainKey, bool, Answer<()>),
+    Erase(MemoryId, Box<Principal>, Answer<SpaceId>),
+    Wish(Hash, bool, Answer<()>),
 }
 
 impl Sharing {
@@ -179,6 +184,23 @@ impl Sharing {
         self.ask(|answer| Request::Decide(space, decision, answer)).await
     }
 
+    /// Destroys a shared memory here, for good, and has everybody destroy it who has it: where the space is another brain's, its owner is asked
+    /// to say so. Gives the space.
+    ///
+    /// # Errors
+    /// When the memory is in no space, neither the space nor the memory is this brain's, or the log does not answer.
+    pub async fn erase(&self, memory: MemoryId, by: Principal) -> Result<SpaceId, SharingError> {
+        self.ask(|answer| Request::Erase(memory, Box::new(by), answer)).await
+    }
+
+    /// Answers what a member wishes in a space of this brain's.
+    ///
+    /// # Errors
+    /// When there is no such wish, or the log does not answer.
+    pub async fn answer(&self, wish: Hash, granted: bool) -> Result<(), SharingError> {
+        self.ask(|answer| Request::Wish(wish, granted, answer)).await
+    }
+
     /// Has nothing to do with a brain any more, or has again.
     ///
     /// # Errors
@@ -202,6 +224,8 @@ struct Service {
     transport: Arc<dyn Transport>,
     log: Subscription,
     admitted: (Vec<DeviceKey>, bool),
+    /// Wishes of members that this brain's owner has to decide on.
+    left_to_the_owner: BTreeSet<Hash>,
 }
 
 impl Service {
@@ -223,7 +247,8 @@ impl Service {
         let filter = Filter { stream_prefixes: vec![MEMORY_STREAM_PREFIX.to_owned()], event_types: Vec::new() };
         let after = keeper.published().await?;
         let log = subscribe(Arc::clone(keeper.handler.store()), after, filter);
-        Ok(Self { config, keeper, engine, selections, transport, log, admitted: (Vec::new(), false) })
+        let (admitted, left_to_the_owner) = ((Vec::new(), false), BTreeSet::new());
+        Ok(Self { config, keeper, engine, selections, transport, log, admitted, left_to_the_owner })
     }
 
     async fn run(
@@ -253,6 +278,7 @@ impl Service {
                     self.engine.set_addresses(self.transport.addresses());
                     self.input(Input::Tick).await?;
                     self.end_expired().await?;
+                    self.answer_wishes().await?;
                 }
             }
             self.admit();
@@ -326,6 +352,7 @@ impl Service {
                 Effect::Restand { before, space } => {
                     self.keeper.restand(space, before.as_deref(), &self.engine).await?;
                 }
+                Effect::Erase { space, memories } => self.keeper.erase(space, &memories, &self.engine).await?,
                 Effect::KeepFork(fork) => {
                     warn!(author = %fork.known.header().author, "somebody has said two things at once in a shared space");
                     self.keeper.keep_fork(&fork).await?;
@@ -405,15 +432,11 @@ impl Service {
             Request::Create(name, selection, answer) => give(answer, self.create(&name, selection).await),
             Request::Select(selecting, answer) => give(answer, self.select(selecting).await),
             Request::Offer(offering, answer) => give(answer, self.offer(offering).await),
-            Request::Revoke(space, grant, answer) => {
-                let revoked = match self.engine.revoke(space, grant, self.keeper.stamp().hlc) {
-                    Ok(entries) => self.say(entries).await.map(|_| ()),
-                    Err(error) => Err(error.into()),
-                };
-                give(answer, revoked)
-            }
+            Request::Revoke(space, grant, answer) => give(answer, self.revoke(space, grant).await),
             Request::Decide(space, decision, answer) => give(answer, self.decide(space, decision).await),
             Request::Block(brain, blocked, answer) => give(answer, self.block(brain, blocked).await),
+            Request::Erase(memory, by, answer) => give(answer, self.erase(memory, &by).await),
+            Request::Wish(wish, granted, answer) => give(answer, self.decide_wish(wish, granted).await),
         }
     }
 
@@ -498,8 +521,16 @@ impl Service {
         if !self.engine.peers().contains_key(&offer.to) {
             return Err(SharingError::NoPeer(offer.to));
         }
-        let entries = self.engine.offer(space, offer, self.keeper.stamp().hlc)?;
-        self.say(entries).await
+        let Offer { to, role, expires_at, reshare } = offer;
+        let offered = Control::Offered { to, role, expires_at, reshare };
+        self.say_or_wish(space, &offered, |this| Ok(this.engine.offer(space, offer, this.keeper.stamp().hlc)?))
+            .await
+    }
+
+    async fn revoke(&mut self, space: SpaceId, grant: Hash) -> Result<(), SharingError> {
+        let revoked = Control::Revoked { grant, accepted: Vec::new() };
+        let said = |this: &Self| Ok(this.engine.revoke(space, grant, this.keeper.stamp().hlc)?);
+        self.say_or_wish(space, &revoked, said).await.map(|_| ())
     }
 
     async fn decide(&mut self, space: SpaceId, decision: Decision) -> Result<(), SharingError> {

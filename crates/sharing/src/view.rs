@@ -1,13 +1,15 @@
 //! What people are shown of what is shared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cairn_domain::event::SelectionChanged;
-use cairn_sync::chain::Chain;
-use cairn_sync::control::{Decision, Role};
-use cairn_sync::engine::Engine;
+use cairn_domain::id::MemoryId;
+use cairn_sync::chain::{Chain, ChainId};
+use cairn_sync::control::{Control, Decision, Role};
+use cairn_sync::engine::{Engine, Wish};
 use cairn_sync::entry::Lane;
 use cairn_sync::key::{BrainKey, Hash, SpaceId};
+use cairn_sync::space::{Erased, Space};
 use serde::Serialize;
 
 use crate::invitation::words;
@@ -27,6 +29,8 @@ pub struct View {
     pub spaces: Vec<SpaceView>,
     /// Who has received what.
     pub receipts: Vec<ReceiptView>,
+    /// Memories that this brain has had destroyed everywhere.
+    pub erasures: Vec<ErasureView>,
 }
 
 /// A brain that this one knows.
@@ -68,6 +72,8 @@ pub struct SpaceView {
     pub selection: SelectionChanged,
     /// How many memories are in it here.
     pub memories: usize,
+    /// What its members wish that this brain says about it, and nobody has answered.
+    pub wishes: Vec<WishView>,
     /// Authors who were found to have said two things at once.
     #[schema(value_type = Vec<String>)]
     pub forked: Vec<BrainKey>,
@@ -98,6 +104,51 @@ pub struct GrantView {
     pub revoked: bool,
 }
 
+/// What a member of a space wishes that its owner says.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct WishView {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: Hash,
+    /// Who.
+    #[schema(value_type = String)]
+    pub by: BrainKey,
+    /// What they are called, where they are known here.
+    pub name: Option<String>,
+    /// What: `erased` with a memory, `offered`, `revoked` or `renamed`.
+    #[schema(value_type = Object)]
+    pub wish: Control,
+}
+
+/// A memory that was destroyed wherever it was, on this brain's word.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct ErasureView {
+    /// In which space.
+    #[schema(value_type = String)]
+    pub space: SpaceId,
+    /// Which memory.
+    #[schema(value_type = String)]
+    pub memory: MemoryId,
+    /// When, in milliseconds since 1970.
+    pub at: u64,
+    /// Who has had the space, and whether their node has the word. What they have copied from it, no node can tell.
+    pub members: Vec<AskedView>,
+}
+
+/// Whether a node knows that it has to destroy a memory.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct AskedView {
+    /// Whose node.
+    #[schema(value_type = String)]
+    pub brain: BrainKey,
+    /// What they are called, where they are known here.
+    pub name: Option<String>,
+    /// When it said that it knows, by its clock, in milliseconds since 1970; nothing as long as it has not.
+    pub acknowledged_at: Option<u64>,
+    /// Whether this brain has nothing to do with it, so that it is not told.
+    pub blocked: bool,
+}
+
 /// What somebody has received.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct ReceiptView {
@@ -126,7 +177,7 @@ impl View {
     pub(crate) fn of(
         engine: &Engine,
         selections: &Selections,
-        places: &BTreeMap<cairn_domain::id::MemoryId, SpaceId>,
+        places: &BTreeMap<MemoryId, SpaceId>,
         addresses: Vec<String>,
     ) -> Self {
         let own = engine.brain();
@@ -150,6 +201,7 @@ impl View {
             let at = received.chains.values().map(|receipt| receipt.at).max().unwrap_or(0);
             ReceiptView { space: *space, by: *by, at, entries: heads.sum() }
         });
+        let wishes = engine.wishes();
         let spaces = engine.replica().spaces().map(|space| SpaceView {
             id: space.id(),
             name: space.name().to_owned(),
@@ -158,6 +210,11 @@ impl View {
             grants: grants(engine, space.id()),
             selection: selections.get(&space.id()).cloned().unwrap_or_default(),
             memories: places.values().filter(|place| **place == space.id()).count(),
+            wishes: wishes
+                .iter()
+                .filter(|wish| wish.space == space.id())
+                .map(|wish| wished(engine, wish))
+                .collect(),
             forked: engine
                 .replica()
                 .chains(space.id())
@@ -171,8 +228,47 @@ impl View {
             peers: peers.collect(),
             spaces: spaces.collect(),
             receipts: receipts.collect(),
+            erasures: engine
+                .replica()
+                .spaces()
+                .filter(|space| space.owner() == own)
+                .flat_map(|space| erasures(engine, space))
+                .collect(),
         }
     }
+}
+
+fn called(engine: &Engine, brain: BrainKey) -> Option<String> {
+    engine.peers().get(&brain).map(|peer| peer.name.clone())
+}
+
+fn wished(engine: &Engine, wish: &Wish) -> WishView {
+    WishView { id: wish.id, by: wish.by, name: called(engine, wish.by), wish: wish.control.clone() }
+}
+
+fn erasures(engine: &Engine, space: &Space) -> Vec<ErasureView> {
+    let decided = space.grants().iter().filter(|(id, _)| engine.replica().decision(space.id(), **id).is_some());
+    let members: BTreeSet<BrainKey> = decided.map(|(_, grant)| grant.to).collect();
+    let asked = |brain: &BrainKey, erased: &Erased| {
+        let chain =
+            ChainId { space: space.id(), author: space.owner(), epoch: erased.epoch, lane: Lane::Control }.tag();
+        let receipt =
+            engine.receipts().get(&(space.id(), *brain)).and_then(|received| received.chains.get(&chain));
+        let knows = receipt.filter(|receipt| receipt.reached(chain).is_some_and(|number| number >= erased.number));
+        AskedView {
+            brain: *brain,
+            name: called(engine, *brain),
+            acknowledged_at: knows.map(|receipt| receipt.at),
+            blocked: engine.peers().get(brain).is_some_and(|peer| peer.blocked),
+        }
+    };
+    let view = |(memory, erased): (&MemoryId, &Erased)| ErasureView {
+        space: space.id(),
+        memory: *memory,
+        at: erased.at,
+        members: members.iter().map(|brain| asked(brain, erased)).collect(),
+    };
+    space.erased().iter().map(view).collect()
 }
 
 fn grants(engine: &Engine, space: SpaceId) -> Vec<GrantView> {
@@ -180,7 +276,7 @@ fn grants(engine: &Engine, space: SpaceId) -> Vec<GrantView> {
     let view = |(id, grant): (&Hash, &cairn_sync::space::Grant)| GrantView {
         id: *id,
         to: grant.to,
-        name: engine.peers().get(&grant.to).map(|peer| peer.name.clone()),
+        name: called(engine, grant.to),
         role: grant.role,
         expires_at: grant.expires_at,
         reshare: grant.reshare,

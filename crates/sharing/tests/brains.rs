@@ -16,7 +16,7 @@ use cairn_domain::principal::{Origin, Principal};
 use cairn_domain::truth::Truth;
 use cairn_domain::value::Value;
 use cairn_event_store::{Direction, Filter, Keyring, Position, Sealed, SharedStore, SqliteStore};
-use cairn_sharing::{Happening, Offering, Sharing, SharingConfig, Transport, View};
+use cairn_sharing::{Happening, Offering, Selecting, Sharing, SharingConfig, SharingError, Transport, View};
 use cairn_sync::control::{Decision, Role};
 use cairn_sync::engine::Offer;
 use cairn_sync::key::{BrainKey, DeviceKey, SpaceId};
@@ -457,4 +457,138 @@ async fn an_invitation_works_once_and_a_blocked_brain_is_cut_off() {
     assert!(anna.sharing.accept("cairn://pair/nonsense").await.is_err());
     let own = anna.sharing.invite(Duration::from_secs(600)).await.expect("it is made");
     assert!(anna.sharing.accept(&own.link).await.is_err());
+}
+
+/// Anna, who owns the space, with Bert and Carl, who write in it.
+async fn three() -> (Node, Node, Node, SpaceId) {
+    let (anna, bert) = two().await;
+    let carl = Node::start(&anna.hub, 3).await;
+    pair(&anna, &carl).await;
+    let space = anna.share(&bert, "Garden", "garden", Role::Write).await;
+    anna.offer(&carl, space, Role::Write).await;
+    carl.shows("the offer", |view| view.spaces.iter().any(|offered| offered.id == space)).await;
+    carl.sharing.decide(space, Decision::Accepted).await.expect("it is kept");
+    (anna, bert, carl, space)
+}
+
+/// A memory of one of them in the space, which the others have.
+async fn shared_by(one: &Node, space: SpaceId, others: [&Node; 2]) -> MemoryId {
+    let memory = one.note("Tomatoes", &["garden"], "Plant them in May.").await;
+    let selection = SelectionChanged { tag: Some("garden".into()), memories: vec![] };
+    one.sharing.select(Selecting { space, selection }).await.expect("it is chosen");
+    for other in others {
+        other.until(memory, "the memory", |memory| title(memory) == "Tomatoes").await;
+    }
+    memory
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_owner_erases_everywhere_is_gone_everywhere_and_stays_so() {
+    let (anna, bert, carl, space) = three().await;
+    let memory = shared_by(&anna, space, [&bert, &carl]).await;
+    bert.set(memory, "title", "Bert's tomatoes".into()).await;
+    carl.until(memory, "Bert's word", |memory| title(memory) == "Bert's tomatoes").await;
+    let carl = {
+        // Carl hears of it only when he is back.
+        carl.hub.set_cut(true);
+        anna.sharing.erase(memory, user()).await.expect("it is erased");
+        carl.hub.set_cut(false);
+        carl
+    };
+    for node in [&anna, &bert, &carl] {
+        node.until(memory, "its end", Memory::is_erased).await;
+    }
+    let all_know = |view: &View| {
+        view.erasures.len() == 1 && view.erasures[0].members.iter().all(|asked| asked.acknowledged_at.is_some())
+    };
+    let view = anna.shows("their acknowledgements", all_know).await;
+    assert_eq!(view.erasures[0].members.len(), 2);
+    let carl = carl.restart().await;
+    assert!(carl.memory(memory).await.is_erased());
+    // Who comes later hears nothing of it.
+    let dora = Node::start(&anna.hub, 4).await;
+    pair(&anna, &dora).await;
+    let marker = anna.note("Marker", &["garden"], "").await;
+    anna.offer(&dora, space, Role::Read).await;
+    dora.shows("the offer", |view| view.spaces.iter().any(|offered| offered.id == space)).await;
+    dora.sharing.decide(space, Decision::Accepted).await.expect("it is kept");
+    dora.until(marker, "the marker", |memory| title(memory) == "Marker").await;
+    assert!(dora.memory(memory).await.created().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_has_erased_everywhere_what_it_began_and_nothing_else() {
+    let (anna, bert, carl, space) = three().await;
+    let memory = shared_by(&bert, space, [&anna, &carl]).await;
+    let refused = carl.sharing.erase(memory, user()).await;
+    assert!(matches!(refused, Err(SharingError::NotBegunHere(_))), "{refused:?}");
+    bert.sharing.erase(memory, user()).await.expect("it is erased");
+    for node in [&anna, &bert, &carl] {
+        node.until(memory, "its end", Memory::is_erased).await;
+    }
+    let unshared = bert.note("Apples", &[], "").await;
+    assert!(matches!(bert.sharing.erase(unshared, user()).await, Err(SharingError::NotShared(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wish_to_erase_what_the_owner_has_written_in_waits_for_the_owner() {
+    let (anna, bert, carl, space) = three().await;
+    let memory = shared_by(&bert, space, [&anna, &carl]).await;
+    anna.set(memory, "title", "Anna's tomatoes".into()).await;
+    carl.until(memory, "Anna's word", |memory| title(memory) == "Anna's tomatoes").await;
+    bert.sharing.erase(memory, user()).await.expect("it is wished");
+    let view = anna.shows("the wish", |view| view.spaces[0].wishes.len() == 1).await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(title(&anna.memory(memory).await), "Anna's tomatoes", "nobody has decided");
+    assert!(bert.memory(memory).await.is_erased(), "it is gone where it was begun");
+    let wish = view.spaces[0].wishes[0].id;
+    anna.sharing.answer(wish, true).await.expect("it is granted");
+    for node in [&anna, &carl] {
+        node.until(memory, "its end", Memory::is_erased).await;
+    }
+    assert!(matches!(anna.sharing.answer(wish, true).await, Err(SharingError::NoWish(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_owner_erases_stays_with_who_began_it_and_out_of_the_space() {
+    let (anna, bert, carl, space) = three().await;
+    let memory = shared_by(&bert, space, [&anna, &carl]).await;
+    anna.sharing.erase(memory, user()).await.expect("it is erased");
+    for node in [&anna, &carl] {
+        node.until(memory, "its end", Memory::is_erased).await;
+    }
+    bert.until(memory, "its leaving", |memory| memory.space().is_none()).await;
+    assert_eq!(title(&bert.memory(memory).await), "Tomatoes");
+    bert.set(memory, "title", "Mine".into()).await;
+    let bert = bert.restart().await;
+    bert.set(memory, "tag:again", Value::Flag(true)).await;
+    let marker = bert.note("Marker", &["garden"], "").await;
+    anna.until(marker, "what came after it", |memory| title(memory) == "Marker").await;
+    let state = bert.memory(memory).await;
+    assert_eq!((title(&state), state.space()), ("Mine", None), "it does not come back into the space");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_shares_and_revokes_in_the_owners_name_and_makes_nobody_an_admin() {
+    let (anna, bert) = two().await;
+    let carl = Node::start(&anna.hub, 3).await;
+    pair(&anna, &carl).await;
+    pair(&bert, &carl).await;
+    let memory = anna.note("Tomatoes", &["garden"], "").await;
+    let space = anna.share(&bert, "Garden", "garden", Role::Admin).await;
+    bert.until(memory, "the memory", |memory| title(memory) == "Tomatoes").await;
+    let offer = |role| Offer { to: carl.brain(), role, expires_at: None, reshare: false };
+    let refused = bert.sharing.offer(Offering { space, offer: offer(Role::Admin) }).await;
+    assert!(refused.is_err(), "an admin makes no admins");
+    bert.sharing.offer(Offering { space, offer: offer(Role::Write) }).await.expect("it is wished");
+    carl.shows("the offer", |view| view.spaces.iter().any(|offered| offered.id == space)).await;
+    carl.sharing.decide(space, Decision::Accepted).await.expect("it is kept");
+    carl.until(memory, "the memory", |memory| title(memory) == "Tomatoes").await;
+    let refused =
+        carl.sharing.offer(Offering { space, offer: Offer { to: bert.brain(), ..offer(Role::Read) } }).await;
+    assert!(refused.is_err(), "who only writes offers nothing");
+    let of_carl = |view: &View| view.spaces[0].grants.iter().find(|grant| grant.to == carl.brain()).cloned();
+    let grant = of_carl(&bert.sharing.view().await.expect("it answers")).expect("it is granted").id;
+    bert.sharing.revoke(space, grant).await.expect("it is wished");
+    carl.shows("the revocation", |view| of_carl(view).is_some_and(|grant| grant.revoked)).await;
 }
