@@ -60,6 +60,7 @@ pub async fn run(global: &Global, command: ClientCommand) -> Result<(), CliError
         ClientCommand::Link(args) => commands::write::link(client, screen, &args).await,
         ClientCommand::Undo(args) => commands::write::undo(client, screen, &args).await,
         ClientCommand::Forget(args) => commands::forget::forget(client, screen, &args).await,
+        ClientCommand::Erase(args) => commands::forget::erase(client, screen, &args).await,
         ClientCommand::Restore(args) => commands::forget::restore(client, screen, &args).await,
         ClientCommand::History(args) => commands::history::history(client, screen, &args).await,
         ClientCommand::Diff(args) => commands::history::diff(client, screen, &args).await,

@@ -134,6 +134,42 @@ async fn both_go_on_after_one_was_killed_and_conflicts_are_shown_to_both() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_erased_everywhere_is_gone_from_the_other_node_as_well() {
+    const CANARY: &str = "canarybird in the coalmine";
+    let kept = database().await;
+    let (anna, bert) = (node("anna", None).await, node("bert", Some(kept.url().to_owned())).await);
+    let tomatoes = add(&anna, "Tomatoes", "garden", CANARY).await;
+    pair(&anna, &bert).await;
+    cairn(&anna, &["space", "create", "Garden", "--tag", "garden"]).await;
+    share(&anna, &bert, "bert", "write").await;
+    until(&bert, &tomatoes, "the memory", |memory| memory["title"] == "Tomatoes").await;
+    let unshared = add(&bert, "Apples", "fruit", "").await;
+    let refused = run(bert.data(), &["erase", &unshared, "--everywhere", "--yes"]).await;
+    assert_ne!(refused.code, Some(0));
+    assert!(refused.stderr.contains("shared with nobody"), "{}", refused.stderr);
+    let refused = run(bert.data(), &["erase", &tomatoes, "--everywhere", "--yes"]).await;
+    assert!(refused.stderr.contains("begun by another brain"), "{}", refused.stderr);
+    let erased = cairn(&anna, &["erase", "Tomatoes", "--everywhere", "--yes"]).await.stdout;
+    assert!(erased.contains("1 who have Garden are told"), "{erased}");
+    let began = Instant::now();
+    while bert.client().get(&format!("/memories/{tomatoes}")).await.status != 410 {
+        assert!(began.elapsed() < PATIENCE, "it is still there\n{}", bert.log());
+        sleep(Duration::from_millis(20)).await;
+    }
+    let log = bert.client().get("/events?limit=500").await;
+    assert!(log.status == 200 && !log.text.contains(CANARY), "the log still says it");
+    let found = bert.client().get("/search?q=canarybird").await;
+    assert!(!found.text.contains(&tomatoes), "it is still found: {}", found.text);
+    let began = Instant::now();
+    while !cairn(&anna, &["receipts"]).await.stdout.contains("bert knows since") {
+        assert!(began.elapsed() < PATIENCE, "no word of it from bert");
+        sleep(Duration::from_millis(50)).await;
+    }
+    let again = run(anna.data(), &["erase", &tomatoes, "--everywhere", "--yes"]).await;
+    assert_ne!(again.code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_is_told_with_what_to_do() {
     let anna = node("anna", None).await;
     let nonsense = run(anna.data(), &["peer", "accept", "https://example.org"]).await;

@@ -94,6 +94,13 @@ fn writes(task: &str, garden: &str, suggestion: &str) -> Vec<(Method, &'static s
             json!({ "with": key, "role": "write" }),
         ),
         (Method::DELETE, "/spaces/{space}/grants/{grant}", format!("/spaces/{key}/grants/{key}"), json!({})),
+        (Method::POST, "/sharing/erasures", "/sharing/erasures".into(), json!({ "memory": task })),
+        (
+            Method::POST,
+            "/spaces/{space}/wishes/{wish}",
+            format!("/spaces/{key}/wishes/{key}"),
+            json!({ "granted": true }),
+        ),
         (Method::POST, "/spaces/{space}/decision", format!("/spaces/{key}/decision"), json!({ "accepted": true })),
         (Method::POST, "/memories", "/memories".into(), json!({ "title": "Water the garden", "truth": 1 })),
     ];

@@ -1,9 +1,9 @@
 //! Brains on a bad network, driven through the engine: connections break, clocks differ, brains crash and start again, some are restored from
 //! old backups, one lies. Whatever happened: once all meet again, all hold the same, nothing that an honest brain has said is lost, and what was
-//! erased is nowhere. Each run follows from its
-//! seed, which a failure names; `TEST_CAIRN_SEED` runs one alone, `TEST_CAIRN_SEEDS` that many.
+//! erased is nowhere. Each run follows from its seed, which a failure names; `TEST_CAIRN_SEED` runs one alone, `TEST_CAIRN_SEEDS` that many.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use cairn_domain::clock::Hlc;
@@ -27,7 +27,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use uuid::Uuid;
 
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 2_000;
 const STEPS: usize = 160;
 
 /// What a brain has on its disk.
@@ -653,7 +653,14 @@ fn brains_on_a_bad_network_come_to_hold_the_same() {
         return run(seed.parse().expect("a number"));
     }
     let seeds = std::env::var("TEST_CAIRN_SEEDS").map_or(SEEDS, |seeds| seeds.parse().expect("a number"));
-    for seed in 0..seeds {
-        run(seed);
-    }
+    let next = AtomicU64::new(0);
+    let work = || {
+        let take = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < seeds);
+        std::iter::from_fn(take).for_each(run);
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
 }

@@ -15,8 +15,8 @@ pub use self::manage::{
     ReplayArgs, ReplayStart, TokenArgs, TokenCommand, TokenCreateArgs, TokenRevokeArgs,
 };
 pub use self::memory::{
-    AddArgs, Archived, Changes, ForgetArgs, LinkArgs, ListArgs, Order, ProvenanceArgs, SearchArgs, SetArgs,
-    ShowArgs, Sort, TagsArgs, UndoArgs,
+    AddArgs, Archived, Changes, EraseArgs, ForgetArgs, LinkArgs, ListArgs, Order, ProvenanceArgs, SearchArgs,
+    SetArgs, ShowArgs, Sort, TagsArgs, UndoArgs,
 };
 pub use self::review::{
     AcceptArgs, DiffArgs, HistoryArgs, RejectArgs, RestoreArgs, SuggestArgs, SuggestionsArgs, TimelineArgs,
@@ -150,6 +150,8 @@ pub enum ClientCommand {
     /// Put memories away, or destroy them for good with --erase
     #[command(display_order = 14)]
     Forget(ForgetArgs),
+    /// Destroy memories for good, with --everywhere also where they are shared
+    Erase(EraseArgs),
     /// Bring memories back that were put away
     #[command(display_order = 15)]
     Restore(RestoreArgs),

@@ -8,7 +8,8 @@ use cairn_domain::event::SelectionChanged;
 use cairn_domain::field::{FieldName, FieldRole};
 use cairn_domain::id::MemoryId;
 use cairn_sharing::{
-    GrantView, InvitationView, Offering, PeerView, ReceiptView, Selecting, Sharing, SharingError, SpaceView, View,
+    ErasureView, GrantView, InvitationView, Offering, PeerView, ReceiptView, Selecting, Sharing, SharingError,
+    SpaceView, View,
 };
 use cairn_sync::control::{Decision, Role};
 use cairn_sync::engine::{CannotSay, Offer};
@@ -122,6 +123,35 @@ pub struct Share {
 pub struct Decide {
     /// Whether they are taken.
     pub accepted: bool,
+}
+
+/// A shared memory to be destroyed everywhere.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Erase {
+    /// The memory.
+    #[schema(value_type = String)]
+    pub memory: MemoryId,
+}
+
+/// A memory that was destroyed here, and is to be destroyed everywhere.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct ErasedEverywhere {
+    /// The memory.
+    #[schema(value_type = String)]
+    pub memory: MemoryId,
+    /// The space that it was in.
+    pub space: SpaceView,
+    /// Who is asked to destroy it; nothing where the space is another brain's, whose node says so to the others.
+    pub erasure: Option<ErasureView>,
+}
+
+/// What is said to a member's wish.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AnswerWish {
+    /// Whether it is done.
+    pub granted: bool,
 }
 
 fn sharing(app: &App) -> Result<Sharing, ApiError> {
@@ -243,11 +273,12 @@ async fn choose(
     Ok(Reply::ok(space_view(&sharing, space).await?))
 }
 
-/// Offers a brain a part in a space. It has to accept.
+/// Offers a brain a part in a space. It has to accept. Where this brain is an admin in another brain's space, that brain's node offers it.
 #[utoipa::path(post, path = "/spaces/{space}/grants", tag = "sharing", request_body = Share,
     params(("space" = String, Path, description = "The space")),
     responses((status = 201, description = "Offered", body = super::envelope::Success<GrantView>),
-    (status = 403, description = "The space is another brain's", body = super::error::Failure),
+    (status = 202, description = "The owner's node is asked to offer it; the id is that of the wish", body = super::envelope::Success<GrantView>),
+    (status = 403, description = "The space is another brain's, and this one no admin in it", body = super::error::Failure),
     (status = 404, description = "No such space or brain", body = super::error::Failure)))]
 async fn share(
     State(app): State<App>,
@@ -265,12 +296,20 @@ async fn share(
         None => None,
     };
     let offer = Offer { to: input.with, role: input.role, expires_at, reshare: input.reshare };
-    let grant = sharing.offer(Offering { space, offer }).await?;
-    let view = space_view(&sharing, space).await?.grants.into_iter().find(|view| view.id == grant);
-    Ok(Reply::ok(view.ok_or_else(|| ApiError::not_found("grant", grant))?).status(StatusCode::CREATED))
+    let said = sharing.offer(Offering { space, offer }).await?;
+    let view = sharing.view().await?;
+    let grants = view.spaces.into_iter().filter(|view| view.id == space).flat_map(|view| view.grants);
+    if let Some(grant) = grants.into_iter().find(|grant| grant.id == said) {
+        return Ok(Reply::ok(grant).status(StatusCode::CREATED));
+    }
+    // The owner's node makes the grant, under another id.
+    let Offer { to, role, expires_at, reshare } = offer;
+    let name = view.peers.into_iter().find(|peer| peer.brain == to).map(|peer| peer.name);
+    let wished = GrantView { id: said, to, name, role, expires_at, reshare, decision: None, revoked: false };
+    Ok(Reply::ok(wished).status(StatusCode::ACCEPTED))
 }
 
-/// Ends a grant. What was delivered stays where it is; `/receipts` says what that was.
+/// Ends a grant. Where this brain is an admin in another brain's space, that brain's node ends it. What was delivered stays where it is; `/receipts` says what that was.
 #[utoipa::path(delete, path = "/spaces/{space}/grants/{grant}", tag = "sharing",
     params(("space" = String, Path, description = "The space"), ("grant" = String, Path, description = "The grant")),
     responses((status = 200, description = "Ended", body = super::envelope::Success<SpaceView>),
@@ -302,6 +341,49 @@ async fn decide(
     let space = parse_space(&space)?;
     let decision = if input.accepted { Decision::Accepted } else { Decision::Declined };
     sharing.decide(space, decision).await?;
+    Ok(Reply::ok(space_view(&sharing, space).await?))
+}
+
+/// Destroys a shared memory here, for good, and has everybody destroy it who has the space. The owner of the space can erase all that is in it,
+/// others what they have begun; what the owner erases stays with the brain that began it. `/sharing` says who knows of it.
+#[utoipa::path(post, path = "/sharing/erasures", tag = "sharing", request_body = Erase,
+    responses((status = 202, description = "Destroyed here; the others are told", body = super::envelope::Success<ErasedEverywhere>),
+    (status = 403, description = "Neither the space nor the memory is this brain's", body = super::error::Failure),
+    (status = 409, description = "The memory is not shared", body = super::error::Failure)))]
+async fn erase(
+    State(app): State<App>,
+    caller: Caller,
+    Body(input): Body<Erase>,
+) -> Result<Reply<ErasedEverywhere>, ApiError> {
+    let sharing = owner(&app, &caller)?;
+    let memory = input.memory;
+    let loaded = app.handler.load(memory).await.map_err(SharingError::Command)?;
+    if loaded.memory.is_erased() {
+        return Err(cairn_domain::memory::command::Rejection::Erased { memory }.into());
+    }
+    let space = sharing.erase(memory, caller.0).await?;
+    let view = sharing.view().await?;
+    let erasure = view.erasures.into_iter().find(|erasure| (erasure.space, erasure.memory) == (space, memory));
+    let space = view.spaces.into_iter().find(|view| view.id == space);
+    let space = space.ok_or_else(|| ApiError::not_found("memory", memory))?;
+    Ok(Reply::ok(ErasedEverywhere { memory, space, erasure }).status(StatusCode::ACCEPTED))
+}
+
+/// Does what a member of a space wishes, or does not. What can be done without the owner is done already.
+#[utoipa::path(post, path = "/spaces/{space}/wishes/{wish}", tag = "sharing", request_body = AnswerWish,
+    params(("space" = String, Path, description = "The space"), ("wish" = String, Path, description = "The wish")),
+    responses((status = 200, description = "Answered", body = super::envelope::Success<SpaceView>),
+    (status = 404, description = "No such space or wish", body = super::error::Failure)))]
+async fn answer(
+    State(app): State<App>,
+    caller: Caller,
+    Path((space, wish)): Path<(String, String)>,
+    Body(input): Body<AnswerWish>,
+) -> Result<Reply<SpaceView>, ApiError> {
+    let sharing = owner(&app, &caller)?;
+    let space = parse_space(&space)?;
+    let wish: Hash = wish.parse().map_err(|_| ApiError::not_found("wish", &wish))?;
+    sharing.answer(wish, input.granted).await?;
     Ok(Reply::ok(space_view(&sharing, space).await?))
 }
 
@@ -346,7 +428,9 @@ impl From<SharingError> for ApiError {
             SharingError::Append(_) | SharingError::Load(_) | SharingError::Damaged { .. } => {
                 Self::internal(&error)
             }
-            SharingError::NoPeer(_) | SharingError::NoSpace(_) => {
+            SharingError::NotShared(_) => Self::new(StatusCode::CONFLICT, "NOT_SHARED", message),
+            SharingError::NotBegunHere(_) => Self::new(StatusCode::FORBIDDEN, "NOT_GRANTED", message),
+            SharingError::NoPeer(_) | SharingError::NoSpace(_) | SharingError::NoWish(_) => {
                 Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
             }
             SharingError::InvalidInvitation | SharingError::Expired | SharingError::Own => {
@@ -357,7 +441,7 @@ impl From<SharingError> for ApiError {
                 CannotSay::NoSpace | CannotSay::NoGrant => Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message),
                 CannotSay::OwnerOnly | CannotSay::Role => Self::new(StatusCode::FORBIDDEN, "NOT_GRANTED", message),
                 CannotSay::Control(_) => Self::validation("name", message),
-                CannotSay::TooLarge(_) | CannotSay::Shared(_) | CannotSay::TooMany => {
+                CannotSay::TooLarge(_) | CannotSay::Shared(_) | CannotSay::TooMany | CannotSay::EpochFull => {
                     Self::new(StatusCode::UNPROCESSABLE_ENTITY, "CANNOT_BE_SHARED", message)
                 }
                 CannotSay::EpochLost | CannotSay::Forked => Self::new(StatusCode::CONFLICT, "EPOCH_LOST", message),
@@ -378,5 +462,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(share))
         .routes(routes!(revoke))
         .routes(routes!(decide))
+        .routes(routes!(erase))
+        .routes(routes!(answer))
         .routes(routes!(receipts))
 }

@@ -324,3 +324,25 @@ pub struct ForgetArgs {
     #[arg(short, long)]
     pub yes: bool,
 }
+
+/// `cairn erase`
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  cairn erase \"Old list\"                   destroy for good, here and in every read model
+  cairn erase \"Old list\" --everywhere      and have everybody destroy it with whom it is shared
+
+Everywhere: the nodes of those who have the space are told, and `cairn receipts` shows which of them know. What people
+have copied from it, and backups, no node can call back. In another brain's space you can erase what you began; its owner's node
+tells the others.")]
+pub struct EraseArgs {
+    /// The memories: id, start of an id, or title
+    #[arg(required = true, value_name = "MEMORY")]
+    pub memories: Vec<String>,
+    /// Have everybody destroy it with whom it is shared
+    #[arg(long)]
+    pub everywhere: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}

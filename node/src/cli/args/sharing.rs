@@ -125,8 +125,9 @@ Examples:
   cairn share revoke Garden --with anna
   cairn shares                          what is shared with whom
 
-Roles: read, suggest (what they write waits for your decision), write. A revocation stops what comes after it;
-what was delivered stays with those who have it, and `cairn receipts` says what that is."
+Roles: read, suggest (what they write waits for your decision), write, admin (write, and have your node share the space
+with others). A revocation stops what comes after it; what was delivered stays with those who have it, and
+`cairn receipts` says what that is. `cairn erase --everywhere` has a memory destroyed by everybody who has it."
 )]
 pub struct ShareArgs {
     /// What to do instead of sharing.
@@ -155,6 +156,10 @@ pub enum ShareCommand {
     Decline(ShareSpaceArgs),
     /// End what was granted
     Revoke(ShareRevokeArgs),
+    /// Do what a member of a space wishes, as `cairn shares` lists it
+    Grant(ShareWishArgs),
+    /// Do not do what a member of a space wishes
+    Deny(ShareWishArgs),
 }
 
 /// A space.
@@ -176,6 +181,14 @@ pub struct ShareRevokeArgs {
     pub with: String,
 }
 
+/// A wish.
+#[derive(Debug, Clone, Args)]
+pub struct ShareWishArgs {
+    /// The start of its id
+    #[arg(value_name = "WISH")]
+    pub wish: String,
+}
+
 /// What somebody may do in a space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ShareRole {
@@ -185,6 +198,8 @@ pub enum ShareRole {
     Suggest,
     /// Write.
     Write,
+    /// Write, and have others take part.
+    Admin,
 }
 
 impl ShareRole {
@@ -194,6 +209,7 @@ impl ShareRole {
             Self::Read => "read",
             Self::Suggest => "suggest",
             Self::Write => "write",
+            Self::Admin => "admin",
         }
     }
 }

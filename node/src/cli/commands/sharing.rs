@@ -45,6 +45,41 @@ struct Space {
     grants: Vec<Grant>,
     #[serde(default)]
     selection: Selection,
+    #[serde(default)]
+    wishes: Vec<Wish>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Wish {
+    id: String,
+    by: String,
+    name: Option<String>,
+    wish: Wished,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Wished {
+    Erased {
+        memory: String,
+    },
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Erasure {
+    space: String,
+    memory: String,
+    members: Vec<Asked>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Asked {
+    brain: String,
+    name: Option<String>,
+    acknowledged_at: Option<i64>,
+    blocked: bool,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -87,6 +122,8 @@ struct Accepted {
 struct View {
     peers: Vec<Peer>,
     spaces: Vec<Space>,
+    #[serde(default)]
+    erasures: Vec<Erasure>,
 }
 
 /// Invites, meets and blocks other brains.
@@ -240,6 +277,8 @@ pub async fn share(client: &Client, screen: &Screen, args: &ShareArgs) -> Result
         Some(ShareCommand::Accept(args)) => decide(client, screen, &args.space, true).await,
         Some(ShareCommand::Decline(args)) => decide(client, screen, &args.space, false).await,
         Some(ShareCommand::Revoke(args)) => revoke(client, screen, args).await,
+        Some(ShareCommand::Grant(args)) => answer(client, screen, &args.wish, true).await,
+        Some(ShareCommand::Deny(args)) => answer(client, screen, &args.wish, false).await,
         None => offer(client, screen, args).await,
     }
 }
@@ -247,6 +286,7 @@ pub async fn share(client: &Client, screen: &Screen, args: &ShareArgs) -> Result
 async fn offer(client: &Client, screen: &Screen, args: &ShareArgs) -> Result<(), CliError> {
     let space = find_space(client, args.space.as_deref().unwrap_or_default()).await?;
     let peer = find_peer(client, args.with.as_deref().unwrap_or_default()).await?;
+    let space_is_own = space.own;
     let request = json!({ "with": peer.brain, "role": args.role.name(), "expires_in_days": args.expires });
     let answer = client.post(&["spaces", &space.id, "grants"]).json(request).send().await?;
     screen.answer(&answer, |grant: &Grant| {
@@ -254,7 +294,8 @@ async fn offer(client: &Client, screen: &Screen, args: &ShareArgs) -> Result<(),
             return grant.id.clone();
         }
         let (space, peer) = (line(&space.name), line(&peer.name));
-        format!("{}  {space} to {peer}, who may {}; it has to accept", screen.paint.good("offered"), grant.role)
+        let done = if space_is_own { "offered" } else { "asked" };
+        format!("{}  {space} to {peer}, who may {}; it has to accept", screen.paint.good(done), grant.role)
     })
 }
 
@@ -263,6 +304,18 @@ async fn decide(client: &Client, screen: &Screen, name: &str, accepted: bool) ->
     let request = client.post(&["spaces", &space.id, "decision"]);
     let answer = request.json(json!({ "accepted": accepted })).send().await?;
     screen.answer(&answer, |space: &Space| told(screen, space, if accepted { "accepted" } else { "declined" }))
+}
+
+async fn answer(client: &Client, screen: &Screen, wish: &str, granted: bool) -> Result<(), CliError> {
+    let view: View = client.get(&["sharing"]).send().await?.read()?;
+    let wishes = view
+        .spaces
+        .into_iter()
+        .flat_map(|space| space.wishes.into_iter().map(move |wish| (space.id.clone(), wish)));
+    let (space, wish) = one(wishes.collect(), "wish", wish, |(_, wish)| (&wish.id, &wish.by))?;
+    let request = client.post(&["spaces", &space, "wishes", &wish.id]).json(json!({ "granted": granted }));
+    let answer = request.send().await?;
+    screen.answer(&answer, |space: &Space| told(screen, space, if granted { "granted" } else { "denied" }))
 }
 
 async fn revoke(client: &Client, screen: &Screen, args: &ShareRevokeArgs) -> Result<(), CliError> {
@@ -283,7 +336,7 @@ async fn revoke(client: &Client, screen: &Screen, args: &ShareRevokeArgs) -> Res
         let (name, peer) = (line(&space.name), line(&peer.name));
         format!(
             "{}  {name} for {peer}; what was delivered stays there, see `cairn receipts`",
-            screen.paint.good("revoked")
+            screen.paint.good(if space.own { "revoked" } else { "asked to revoke" })
         )
     })
 }
@@ -330,6 +383,15 @@ fn space_lines(screen: &Screen, space: &Space, known: &[Peer]) -> String {
         let until = until.map(|until| format!(" until {}", until.format("%Y-%m-%d"))).unwrap_or_default();
         lines.push_str(&format!("  {who} may {}{until}: {state}\n", grant.role));
     }
+    for wish in &space.wishes {
+        let who = wish.name.as_ref().map_or_else(|| short(&wish.by).to_owned(), |name| line(name));
+        let what = match &wish.wish {
+            Wished::Erased { memory } => format!("that {} is destroyed everywhere", short(memory)),
+            Wished::Other => "a change of the space".to_owned(),
+        };
+        let id = short(&wish.id);
+        lines.push_str(&format!("  {who} wishes {what}: `cairn share grant {id}` or `cairn share deny {id}`\n"));
+    }
     lines
 }
 
@@ -353,8 +415,26 @@ pub async fn receipts(client: &Client, screen: &Screen) -> Result<(), CliError> 
                 at.format("%Y-%m-%d %H:%M:%S")
             )
         };
-        receipts.iter().map(row).collect()
+        let erasures = view.erasures.iter().map(|erasure| erasure_lines(&view, erasure));
+        receipts.iter().map(row).chain(erasures).collect()
     })
+}
+
+fn erasure_lines(view: &View, erasure: &Erasure) -> String {
+    let space = view.spaces.iter().find(|space| space.id == erasure.space);
+    let space = space.map_or_else(|| short(&erasure.space).to_owned(), |space| line(&space.name));
+    let mut lines = String::new();
+    for asked in &erasure.members {
+        let who = asked.name.as_ref().map_or_else(|| short(&asked.brain).to_owned(), |name| line(name));
+        let at = asked.acknowledged_at.and_then(DateTime::from_timestamp_millis);
+        let state = match at {
+            Some(at) => format!("knows since {}", at.format("%Y-%m-%d %H:%M:%S")),
+            None if asked.blocked => "is blocked, and hears nothing".to_owned(),
+            None => "has not answered yet".to_owned(),
+        };
+        lines.push_str(&format!("{who} {state}: {} of {space} is to be destroyed\n", short(&erasure.memory)));
+    }
+    lines
 }
 
 async fn find_peer(client: &Client, name: &str) -> Result<Peer, CliError> {
