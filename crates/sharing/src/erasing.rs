@@ -66,7 +66,7 @@ impl Keeper {
                 continue;
             }
             if owner != engine.brain() && self.beginner(*memory).await? == Beginner::Own {
-                self.put(*memory, None).await?;
+                self.put(&[(*memory, None)]).await?;
                 continue;
             }
             let origin = match owner == engine.brain() {

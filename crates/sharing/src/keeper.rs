@@ -396,15 +396,21 @@ impl Keeper {
         Ok(())
     }
 
-    /// Puts a memory of this brain's own into a space, or takes it out of the one it is in.
+    /// Puts memories of this brain's own into spaces, or takes them out of those they are in, in one append.
     ///
     /// # Errors
     /// When the log does not answer.
-    pub async fn put(&mut self, memory: MemoryId, space: Option<SpaceId>) -> Result<(), SharingError> {
-        let shared = Shared { space: space.map(|space| space.to_string()) };
-        let event = Event::Memory(MemoryEvent::Shared(shared));
-        self.add(memory_stream(memory).into(), event).await?;
-        self.note_place(memory, space);
+    pub async fn put(&mut self, moved: &[(MemoryId, Option<SpaceId>)]) -> Result<(), SharingError> {
+        if moved.is_empty() {
+            return Ok(());
+        }
+        let streams = moved.iter().map(|(memory, space)| {
+            let shared = Shared { space: space.map(|space| space.to_string()) };
+            let events = vec![self.fact(Event::Memory(MemoryEvent::Shared(shared)))];
+            StreamAppend { stream: memory_stream(*memory).into(), expected: ExpectedRevision::Any, events }
+        });
+        self.handler.append(NewAppend { streams: streams.collect(), tracking: None }).await?;
+        moved.iter().for_each(|(memory, space)| self.note_place(*memory, *space));
         Ok(())
     }
 

@@ -281,34 +281,40 @@ impl Keeper {
         if !matters || selections.is_empty() {
             return Ok(());
         }
-        self.choose(memory, selections, engine).await
+        self.choose([memory], selections, engine).await
     }
 
-    /// Puts a memory into the space that it is chosen for, or takes it out.
+    /// Puts memories into the spaces that they are chosen for, or takes them out.
     ///
     /// # Errors
     /// When the log does not answer.
     pub async fn choose(
         &mut self,
-        memory: MemoryId,
+        memories: impl IntoIterator<Item = MemoryId>,
         selections: &Selections,
         engine: &Engine,
     ) -> Result<(), SharingError> {
-        let loaded = self.handler.load(memory).await?;
-        let state = &loaded.memory;
-        if !state.is_begun_here() || !state.is_present() {
-            return Ok(());
+        let mut moved = Vec::new();
+        for memory in memories {
+            let loaded = self.handler.load(memory).await?;
+            let state = &loaded.memory;
+            if !state.is_begun_here() || !state.is_present() {
+                continue;
+            }
+            let chosen = selections.iter().find(|(space, selection)| {
+                // What the owner of a space has erased does not come back into it.
+                let rules = engine.replica().space(**space);
+                rules.is_some_and(|rules| !rules.erased().contains_key(&memory)) && selects(selection, state)
+            });
+            let (place, chosen) = (self.place(memory), chosen.map(|(space, _)| *space));
+            if place != chosen {
+                moved.push((memory, chosen));
+            }
+            if moved.len() == SAID_AT_ONCE {
+                self.put(&std::mem::take(&mut moved)).await?;
+            }
         }
-        let chosen = selections.iter().find(|(space, selection)| {
-            // What the owner of a space has erased does not come back into it.
-            let rules = engine.replica().space(**space);
-            rules.is_some_and(|rules| !rules.erased().contains_key(&memory)) && selects(selection, state)
-        });
-        let (place, chosen) = (self.place(memory), chosen.map(|(space, _)| *space));
-        if place != chosen {
-            self.put(memory, chosen).await?;
-        }
-        Ok(())
+        self.put(&moved).await
     }
 }
 

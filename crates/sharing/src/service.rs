@@ -489,10 +489,7 @@ impl Service {
         if let Some(tag) = &selection.tag {
             candidates.extend(self.tagged(tag).await?);
         }
-        for memory in candidates {
-            self.keeper.choose(memory, &self.selections, &self.engine).await?;
-        }
-        Ok(())
+        self.keeper.choose(candidates, &self.selections, &self.engine).await
     }
 
     /// The memories that have ever had a tag.

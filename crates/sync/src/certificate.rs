@@ -2,7 +2,7 @@
 
 use ed25519_dalek::{Signer, SigningKey};
 
-use crate::key::{BrainKey, DeviceKey, Epoch};
+use crate::key::{BrainKey, DeviceKey, Epoch, Verifier};
 
 /// What the signed bytes begin with, so that nothing else that a brain signs can pass for a certificate.
 const DOMAIN: &[u8] = b"cairn certificate 1\0";
@@ -17,6 +17,7 @@ pub struct Certificate {
     epoch: Epoch,
     made_at: u64,
     signature: [u8; 64],
+    verifier: Verifier,
 }
 
 /// Bytes that are no certificate, or one that the brain has not signed.
@@ -29,7 +30,8 @@ impl Certificate {
     pub fn make(brain: &SigningKey, device: DeviceKey, epoch: Epoch, made_at: u64) -> Self {
         let name = BrainKey::of(brain);
         let signature = brain.sign(&signed(name, device, epoch, made_at)).to_bytes();
-        Self { brain: name, device, epoch, made_at, signature }
+        let verifier = device.verifier().expect("a secret key's public one is sound");
+        Self { brain: name, device, epoch, made_at, signature, verifier }
     }
 
     /// The brain.
@@ -52,6 +54,11 @@ impl Certificate {
         self.made_at
     }
 
+    /// Whether the device has signed these bytes.
+    pub fn has_signed(&self, bytes: &[u8], signature: &[u8; 64]) -> bool {
+        self.verifier.has_signed(bytes, signature)
+    }
+
     /// As it goes over the wire.
     pub fn to_bytes(&self) -> [u8; CERTIFICATE_BYTES] {
         let parts: [&[u8]; 5] =
@@ -71,10 +78,11 @@ impl Certificate {
         let (made_at, rest) = rest.split_first_chunk().expect("it is long enough");
         let signature = rest.try_into().expect("it is long enough");
         let brain = BrainKey::parse(*brain).ok_or(InvalidCertificate)?;
-        let device = DeviceKey::parse(*device).ok_or(InvalidCertificate)?;
+        let device = DeviceKey::named(*device);
+        let verifier = device.verifier().ok_or(InvalidCertificate)?;
         let (epoch, made_at) = (Epoch(*epoch), u64::from_be_bytes(*made_at));
         match brain.has_signed(&signed(brain, device, epoch, made_at), &signature) {
-            true => Ok(Self { brain, device, epoch, made_at, signature }),
+            true => Ok(Self { brain, device, epoch, made_at, signature, verifier }),
             false => Err(InvalidCertificate),
         }
     }

@@ -178,7 +178,8 @@ impl Header {
         let space = rest.hash()?;
         let header = Self {
             space: (space != Hash::NONE).then(|| SpaceId::new(space)),
-            author: BrainKey::parse(rest.take()?).ok_or(InvalidEntry::Header)?,
+            // Who has signed it shows whether it is a key ([`Entry::check`]).
+            author: BrainKey::named(rest.take()?),
             epoch: Epoch(rest.take()?),
             number: u64::from_be_bytes(rest.take()?),
             previous: rest.hash()?,
@@ -252,7 +253,7 @@ impl Entry {
             return Err(InvalidEntry::Certificate);
         }
         let bytes = header.to_bytes();
-        if !certificate.device().has_signed(&bytes, &signature) {
+        if !certificate.has_signed(&bytes, &signature) {
             return Err(InvalidEntry::Signature);
         }
         if let Some(payload) = &payload

@@ -138,6 +138,17 @@ fn sound(bytes: &[u8; 32]) -> Option<VerifyingKey> {
     VerifyingKey::from_bytes(bytes).ok().filter(|key| !key.is_weak())
 }
 
+/// A sound key, made ready to check signatures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Verifier(VerifyingKey);
+
+impl Verifier {
+    /// Whether the key has signed these bytes.
+    pub(crate) fn has_signed(&self, bytes: &[u8], signature: &[u8; 64]) -> bool {
+        self.0.verify_strict(bytes, &Signature::from_bytes(signature)).is_ok()
+    }
+}
+
 macro_rules! verifying {
     ($name:ident) => {
         impl $name {
@@ -151,10 +162,19 @@ macro_rules! verifying {
                 sound(&bytes).map(|_| Self(bytes))
             }
 
+            /// A key that is compared with a sound one before anything follows from it.
+            pub(crate) fn named(bytes: [u8; 32]) -> Self {
+                Self(bytes)
+            }
+
+            /// The key, made ready to check many signatures.
+            pub(crate) fn verifier(&self) -> Option<Verifier> {
+                sound(&self.0).map(Verifier)
+            }
+
             /// Whether the key has signed these bytes.
             pub fn has_signed(&self, bytes: &[u8], signature: &[u8; 64]) -> bool {
-                let key = sound(&self.0).expect("it was parsed");
-                key.verify_strict(bytes, &Signature::from_bytes(signature)).is_ok()
+                self.verifier().is_some_and(|key| key.has_signed(bytes, signature))
             }
         }
     };
