@@ -64,6 +64,7 @@ fn bomb(body: impl Fn(usize) -> proto::frame::Body) -> Bytes {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "what is measured is time")]
 fn no_message_costs_much() {
     use proto::frame::Body;
     let bombs = [
