@@ -9,15 +9,16 @@
 //! Every limit stands in [`limits`].
 
 mod behaviour;
-mod driver;
-mod frames;
+pub(crate) mod door;
+pub(crate) mod driver;
+pub(crate) mod frames;
 mod friends;
 mod gate;
 pub mod limits;
 mod peer_key;
-mod policy;
-mod queue;
-mod session;
+pub(crate) mod policy;
+pub(crate) mod queue;
+pub(crate) mod session;
 
 use std::io;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! The task that owns the swarm: it carries out commands, starts sessions, and reports what became of dials.
 
 mod dials;
-mod hints;
+pub(crate) mod hints;
 mod relays;
 
 use std::collections::{BTreeSet, HashMap};

@@ -40,10 +40,10 @@ pub(super) enum Event {
 
 /// A connection as far as frames are concerned.
 #[derive(Clone, Debug)]
-pub(super) struct Link {
-    pub(super) connection: ConnectionId,
-    pub(super) address: Multiaddr,
-    pub(super) relayed: bool,
+pub(crate) struct Link {
+    pub(crate) connection: ConnectionId,
+    pub(crate) address: Multiaddr,
+    pub(crate) relayed: bool,
 }
 
 #[derive(Default)]

@@ -1,6 +1,6 @@
-//! A session: one substream for frames, from `Connected` to `Disconnected`, in a task of its own.
+//! A session: one pipe for frames, from `Connected` to `Disconnected`, in a task of its own.
 //!
-//! Frames go straight between the substream and the queues, never through the task that owns the swarm: a receiver
+//! Frames go straight between the pipe and the queues, never through the task that owns the connections: a receiver
 //! that is slow holds back its peers and nothing else.
 
 mod wire;
@@ -9,9 +9,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures::AsyncReadExt;
 use libp2p::PeerId;
-use libp2p::swarm::{ConnectionId, Stream};
+use libp2p::swarm::ConnectionId;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -19,11 +18,26 @@ use super::frames::Link;
 use super::limits::DRAIN_TIME;
 use super::queue::{self, Envelope, Queued};
 use super::{NetworkEvent, PeerKey};
-use wire::Intake;
+pub(crate) use wire::Intake;
+
+/// What carries frames both ways: a substream of libp2p, or a call of gRPC.
+///
+/// Frames arrive in order and whole. Nothing is read while the intake has no room, and nothing is taken from the queue
+/// that cannot be written, so that what is on its way is bounded.
+pub(crate) trait Pipe: Send + 'static {
+    /// What reads into the intake until there is a reason not to; and what writes the queue until `drain` ends or every
+    /// sender is gone, then what is left in it, and closes this side. Dropping both gives the pipe up.
+    fn halves(
+        self,
+        intake: Intake,
+        queue: mpsc::Receiver<Queued>,
+        drain: impl Future<Output = ()> + Send,
+    ) -> (impl Future<Output = End> + Send, impl Future<Output = std::io::Result<()>> + Send);
+}
 
 /// The driver's view of a session.
-pub(super) struct Session {
-    pub(super) link: Link,
+pub(crate) struct Session {
+    pub(crate) link: Link,
     stop: watch::Sender<Stop>,
     trusted: Arc<AtomicBool>,
     started: Arc<AtomicBool>,
@@ -34,7 +48,7 @@ pub(super) struct Session {
 
 /// How a session should end, if it should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stop {
+pub(crate) enum Stop {
     No,
     /// Write what is queued, within [`DRAIN_TIME`].
     Drain,
@@ -43,26 +57,26 @@ pub(super) enum Stop {
 }
 
 /// Told to the driver when no more frames pass, which may be before `Disconnected` was received.
-pub(super) type Over = (PeerId, ConnectionId);
+pub(crate) type Over = (PeerId, ConnectionId);
 
 /// What a session needs of its surroundings.
-pub(super) struct Surroundings {
-    pub(super) peer: PeerKey,
-    pub(super) trusted: bool,
-    pub(super) events: mpsc::Sender<Envelope>,
-    pub(super) over: mpsc::Sender<Over>,
+pub(crate) struct Surroundings {
+    pub(crate) peer: PeerKey,
+    pub(crate) trusted: bool,
+    pub(crate) events: mpsc::Sender<Envelope>,
+    pub(crate) over: mpsc::Sender<Over>,
     /// The peer's session before this one.
-    pub(super) previous: Option<Session>,
+    pub(crate) previous: Option<Session>,
 }
 
 /// Why no more frames pass.
 #[derive(Debug, thiserror::Error)]
-enum End {
+pub(crate) enum End {
     #[error("this node ended it")]
     Stopped,
     #[error("nobody receives events any more")]
     Unheard,
-    #[error("the substream is done with")]
+    #[error("the pipe is done with")]
     Io(#[from] std::io::Error),
     #[error("the peer announced a frame of {0} bytes")]
     TooLong(usize),
@@ -71,7 +85,7 @@ enum End {
 }
 
 impl Session {
-    pub(super) fn start(stream: Stream, link: Link, surroundings: Surroundings) -> Self {
+    pub(crate) fn start(pipe: impl Pipe, link: Link, surroundings: Surroundings) -> Self {
         let Surroundings { peer, trusted, events, over, previous } = surroundings;
         let (stop, stopped) = watch::channel(Stop::No);
         let (trusted, started) = (Arc::new(AtomicBool::new(trusted)), Arc::new(AtomicBool::new(false)));
@@ -84,12 +98,12 @@ impl Session {
             trusted: Arc::clone(&trusted),
             started: Arc::clone(&started),
         };
-        let task = tokio::spawn(task.run(stream, previous));
+        let task = tokio::spawn(task.run(pipe, previous));
         Self { link, stop, trusted, started, over: false, leaves: false, task }
     }
 
     /// A later stop may be harder than the one before, never softer.
-    pub(super) fn stop(&self, stop: Stop) {
+    pub(crate) fn stop(&self, stop: Stop) {
         self.stop.send_if_modified(|current| {
             let harder = stop > *current;
             *current = stop.max(*current);
@@ -98,35 +112,35 @@ impl Session {
     }
 
     /// Ends it, and with it every connection with the peer.
-    pub(super) fn leave(&mut self) {
+    pub(crate) fn leave(&mut self) {
         self.leaves = true;
         self.stop(Stop::Drain);
     }
 
-    pub(super) fn leaves(&self) -> bool {
+    pub(crate) fn leaves(&self) -> bool {
         self.leaves
     }
 
     /// Lifts the limits for strangers.
-    pub(super) fn trust(&self) {
+    pub(crate) fn trust(&self) {
         self.trusted.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.over
     }
 
-    pub(super) fn set_over(&mut self) {
+    pub(crate) fn set_over(&mut self) {
         self.over = true;
     }
 
     /// Whether it still waits for the end of the session before it.
-    pub(super) fn is_waiting(&self) -> bool {
+    pub(crate) fn is_waiting(&self) -> bool {
         !self.started.load(Ordering::Relaxed)
     }
 
     /// Whether its last event was queued.
-    pub(super) fn is_finished(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         self.task.is_finished()
     }
 }
@@ -142,7 +156,7 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, stream: Stream, previous: Option<Session>) {
+    async fn run(mut self, pipe: impl Pipe, previous: Option<Session>) {
         if let Some(previous) = previous {
             previous.stop(Stop::Drain);
             // Its events come before those of this session. A task that panicked has none left.
@@ -152,7 +166,7 @@ impl Task {
         let queue = self.report_connected().await;
         let was_reported = queue.is_some();
         let end = match queue {
-            Some(queue) => self.exchange(stream, queue).await,
+            Some(queue) => self.exchange(pipe, queue).await,
             None => End::Stopped,
         };
         let peer = self.peer;
@@ -179,11 +193,10 @@ impl Task {
 
     /// Reads and writes until either side has had enough. Whoever is asked to stop writes what is queued and closes
     /// its half; the other one reads that to the end, then lets go.
-    async fn exchange(&self, stream: Stream, queue: mpsc::Receiver<Queued>) -> End {
-        let (reader, writer) = stream.split();
+    async fn exchange(&self, pipe: impl Pipe, queue: mpsc::Receiver<Queued>) -> End {
         let intake = Intake::new(self.peer, self.events.clone(), Arc::clone(&self.trusted));
-        let mut reading = pin!(intake.read_frames(reader));
-        let mut writing = pin!(wire::write_frames(writer, queue, self.until(Stop::Drain)));
+        let (reading, writing) = pipe.halves(intake, queue, self.until(Stop::Drain));
+        let (mut reading, mut writing) = (pin!(reading), pin!(writing));
         let mut cut = pin!(self.until(Stop::Cut));
         let mut overtime = pin!(async {
             self.until(Stop::Drain).await;
