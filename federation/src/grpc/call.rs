@@ -189,3 +189,47 @@ impl Decoder for Opaque {
         Ok(Some(if frame.len() < COPY_BYTES { Bytes::copy_from_slice(&frame) } else { frame }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::network::queue;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_is_given_up_and_a_slow_one_is_not() {
+        let (sender, frames) = queue::outgoing();
+        for _ in 0..3 * ENCODE_FRAMES {
+            sender.clone().send(Bytes::from_static(b"frame")).await.expect("the queue is there");
+        }
+        let (outgoing, mut taken) = mpsc::channel(ENCODE_FRAMES);
+        let since = Instant::now();
+        let writing = tokio::spawn(write(outgoing, frames, pending()));
+        for _ in 0..ENCODE_FRAMES {
+            tokio::time::sleep(STALL_TIME * 9 / 10).await;
+            assert!(taken.recv().await.is_some(), "a slow peer was given up");
+        }
+        let slow = since.elapsed();
+        let error = writing.await.expect("nothing panicked").expect_err("it takes nothing any more");
+        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+        assert!(since.elapsed() <= slow + STALL_TIME);
+    }
+
+    #[tokio::test]
+    async fn what_is_queued_is_written_before_the_call_ends() {
+        let (sender, frames) = queue::outgoing();
+        for _ in 0..10 {
+            sender.clone().send(Bytes::from_static(b"frame")).await.expect("the queue is there");
+        }
+        let (outgoing, mut taken) = mpsc::channel(ENCODE_FRAMES);
+        write(outgoing, frames, std::future::ready(())).await.expect("there is room");
+        for _ in 0..10 {
+            assert_eq!(taken.recv().await.map(|queued| queued.frame), Some(Bytes::from_static(b"frame")));
+        }
+        assert!(taken.recv().await.is_none(), "the other side learns of the end");
+        assert!(sender.send(Bytes::new()).await.is_none(), "nothing more is queued");
+    }
+}

@@ -78,3 +78,27 @@ impl Door {
         self.strangers.values().filter(|(peer, _)| is_stranger(peer)).count()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PeerKey;
+
+    #[test]
+    fn a_stranger_leaves_when_its_time_is_over_unless_it_was_allowed() {
+        let policy = Arc::new(Policy::new([]));
+        policy.admit_strangers(true);
+        let mut door = Door::new(Arc::clone(&policy));
+        let [guest, friend] = [1, 2].map(|byte| PeerKey::from_bytes([byte; 32]).peer_id());
+        let now = Instant::now();
+        door.entered(ConnectionId::new_unchecked(1), guest, now);
+        door.entered(ConnectionId::new_unchecked(2), friend, now);
+        policy.allow(friend);
+        assert_eq!(door.unwelcome(now), []);
+        assert_eq!(door.unwelcome(now + STRANGER_TIME), [guest]);
+        policy.admit_strangers(false);
+        assert_eq!(door.unwelcome(now), [guest]);
+        door.left(ConnectionId::new_unchecked(1));
+        assert_eq!(door.unwelcome(now + STRANGER_TIME), []);
+    }
+}

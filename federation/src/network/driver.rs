@@ -222,6 +222,10 @@ impl Driver {
     fn dial(&mut self, peer: PeerKey, mut addresses: Vec<Multiaddr>) {
         addresses.truncate(super::limits::MAX_DIAL_ADDRESSES);
         let (key, peer) = (peer, peer.peer_id());
+        // Whoever has heard of an end must not be told, by silence, that the peer is still connected.
+        while let Ok((peer, connection)) = self.over_queue.try_recv() {
+            self.on_session_over(peer, connection);
+        }
         if self.policy.standing(&peer) != Standing::Friend {
             return self.hints.push(NetworkEvent::DialFailed { peer: key, reason: DialFailure::NotAllowed });
         }

@@ -79,6 +79,23 @@ async fn a_restarted_peer_is_connected_anew() {
     connect(&mut a, &mut b).await;
 }
 
+/// Whoever hears of an end may dial at once: it is not taken for a dial of a peer that is still connected.
+#[tokio::test]
+async fn a_dial_right_after_an_end_is_not_lost() {
+    let (mut a, mut b) = (Node::start(), Node::start());
+    connect(&mut a, &mut b).await;
+    for _ in 0..200 {
+        b.network.disconnect(a.key()).await;
+        a.disconnected_from(&b).await;
+        a.dial(&b).await;
+        b.disconnected_from(&a).await;
+        while let Some(NetworkEvent::DialFailed { .. }) = a.event().await {
+            a.dial(&b).await;
+        }
+        b.connected_to(&a).await;
+    }
+}
+
 /// The peer crashed and came back, and the node does not know of it: its old connection still stands.
 async fn comes_back(leads: bool) -> std::time::Duration {
     let mut node = Node::start();
