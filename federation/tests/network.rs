@@ -289,6 +289,27 @@ async fn two_peers_that_dial_each_other_at_once_connect_once() {
     }
 }
 
+/// Whoever hears of an end may dial at once: it is not taken for a dial of a peer that is still connected. Several
+/// threads, so that the dial can overtake the driver's own news of the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_dial_right_after_an_end_is_not_lost() {
+    for transport in [QUIC, TCP] {
+        let (mut a, mut b) = (Node::start(listening_on(&[transport])), Node::start(listening_on(&[transport])));
+        connect(&mut a, &mut b).await;
+        for _ in 0..100 {
+            b.network.disconnect(a.key()).await;
+            a.disconnected_from(&b).await;
+            a.dial(&b).await;
+            b.disconnected_from(&a).await;
+            // The connection that is being closed may still be in the way, which is said.
+            while let Some(NetworkEvent::DialFailed { .. }) = a.event().await {
+                a.dial(&b).await;
+            }
+            b.connected_to(&a).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn disconnecting_writes_what_was_queued_and_lets_the_peer_come_back() {
     for config in [listening_on(&[QUIC]), listening_on(&[TCP])] {

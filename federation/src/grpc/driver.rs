@@ -332,6 +332,10 @@ impl Driver {
 impl Driver {
     fn dial(&mut self, peer: PeerKey, mut addresses: Vec<Multiaddr>) {
         addresses.truncate(MAX_DIAL_ADDRESSES);
+        // Whoever has heard of an end must not be told, by silence, that the peer is still connected.
+        while let Ok((peer, connection)) = self.over_queue.try_recv() {
+            self.on_session_over(peer, connection);
+        }
         if self.standing(peer) != Standing::Friend {
             return self.dial_failed(peer, DialFailure::NotAllowed);
         }

@@ -79,8 +79,9 @@ async fn a_restarted_peer_is_connected_anew() {
     connect(&mut a, &mut b).await;
 }
 
-/// Whoever hears of an end may dial at once: it is not taken for a dial of a peer that is still connected.
-#[tokio::test]
+/// Whoever hears of an end may dial at once: it is not taken for a dial of a peer that is still connected. Several
+/// threads, so that the dial can overtake the driver's own news of the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_dial_right_after_an_end_is_not_lost() {
     let (mut a, mut b) = (Node::start(), Node::start());
     connect(&mut a, &mut b).await;
