@@ -95,7 +95,7 @@ impl Intake {
         if !self.trusted.load(Ordering::Relaxed) {
             self.allowance.spend(length)?;
         }
-        let permit = Arc::clone(&self.budget).acquire_many_owned(queue::weight(length).min(1)).await;
+        let permit = Arc::clone(&self.budget).acquire_many_owned(queue::weight(length)).await;
         Ok(permit.expect("the budget is never closed"))
     }
 
