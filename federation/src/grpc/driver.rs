@@ -155,7 +155,7 @@ impl Driver {
                 },
                 Some((peer, connection)) = self.over_queue.recv() => self.on_session_over(peer, connection),
                 Ok(place) = events.reserve(), if !self.hints.is_empty() => {
-                    if let Some(event) = self.hints.pop() {
+                    if let Some(event) = self.hints.pop().filter(|event| self.is_news(event)) {
                         place.send(Envelope::hint(event));
                     }
                 }
@@ -272,7 +272,12 @@ impl Driver {
         for peer in due {
             self.take_held(peer);
         }
-        self.sessions.retain(|_, session| !session.is_finished());
+        let finished = self.sessions.iter().filter(|(_, session)| session.is_finished());
+        for (peer, connection) in finished.map(|(peer, session)| (*peer, session.link.connection)).collect::<Vec<_>>() {
+            // That it is over may still be on its way here, or may have been lost with a task that panicked.
+            self.on_session_over(peer.peer_id(), connection);
+            self.sessions.retain(|_, session| session.link.connection != connection);
+        }
     }
 
     fn standing(&self, peer: PeerKey) -> Standing {
@@ -319,10 +324,13 @@ impl Driver {
         self.tasks.shutdown().await;
     }
 
-    /// The driver's own note of it, without what follows.
+    /// The driver's own note of it, without what follows. None if it was noted before.
     fn note_over(&mut self, peer: PeerId, connection: ConnectionId) -> Option<&Session> {
         let peer = PeerKey::try_from(peer).ok()?;
         let session = self.sessions.get_mut(&peer).filter(|session| session.link.connection == connection)?;
+        if session.is_over() {
+            return None;
+        }
         session.set_over();
         Some(session)
     }
@@ -339,8 +347,11 @@ impl Driver {
         if self.standing(peer) != Standing::Friend {
             return self.dial_failed(peer, DialFailure::NotAllowed);
         }
-        if self.dials.contains_key(&peer) || self.has_session(peer) {
+        if self.dials.contains_key(&peer) {
             return;
+        }
+        if let Some(session) = self.sessions.get_mut(&peer).filter(|session| !session.is_over()) {
+            return session.answer_dial();
         }
         if self.dials.len() >= MAX_PENDING_OUTGOING as usize {
             let limit = format!("{MAX_PENDING_OUTGOING} peers are being dialled");
@@ -381,7 +392,7 @@ impl Driver {
         }
         self.dials.remove(&peer);
         match answer {
-            Ok(call) => self.open(peer, connection, *call),
+            Ok(call) => self.open(peer, connection, *call, true),
             Err(failure) => self.take_held_or_fail(peer, failure),
         }
     }
@@ -392,6 +403,14 @@ impl Driver {
         dial.task.abort();
         self.close_connection(dial.attempt);
         true
+    }
+
+    /// Whether an event that had to wait still says something. A failed dial does not, once the peer is there.
+    fn is_news(&mut self, event: &NetworkEvent) -> bool {
+        let NetworkEvent::DialFailed { peer, .. } = event else { return true };
+        let session = self.sessions.get_mut(peer).filter(|session| !session.is_over());
+        // Should the session end before it is reported, this would be the first that is heard of the dial.
+        session.map(Session::answer_dial).is_none()
     }
 
     fn take_held_or_fail(&mut self, peer: PeerKey, failure: DialFailure) {
@@ -456,8 +475,8 @@ impl Driver {
             self.close_connection(connection);
             return false;
         };
-        self.give_up_dial(peer);
-        self.open(peer, connection, call);
+        let answers_dial = self.give_up_dial(peer);
+        self.open(peer, connection, call, answers_dial);
         true
     }
 
@@ -505,36 +524,55 @@ impl Driver {
         ConnectionSurroundings { connection, happenings: self.happenings.clone(), close }
     }
 
-    fn open(&mut self, peer: PeerKey, connection: ConnectionId, call: Call) {
-        let Some(address) = self.connections.get(&connection).map(|connection| connection.address.clone()) else {
+    /// Starts a session. `answers_dial` says that somebody who dialled has not heard of it yet.
+    fn open(&mut self, peer: PeerKey, connection: ConnectionId, call: Call, answers_dial: bool) {
+        let Some(made) = self.connections.get(&connection) else {
+            if answers_dial {
+                self.dial_failed(peer, DialFailure::Refused);
+            }
             return;
         };
-        if self.sessions.get(&peer).is_some_and(Session::is_waiting) {
+        let (address, dialled) = (made.address.clone(), !made.from_outside);
+        if let Some(waiting) = self.sessions.get_mut(&peer).filter(|session| session.is_waiting()) {
+            if answers_dial {
+                waiting.answer_dial();
+            }
             // A third session, while the second one still waits for the receiver to hear of the end of the first,
             // would be the start of an endless queue.
             tracing::debug!(%peer, "a call too many");
             return self.close_connection(connection);
         }
+        let previous = self.sessions.remove(&peer);
+        if let Some(previous) = &previous {
+            // The peer has lost it, or it would not have made another one: nothing more comes from there.
+            previous.stop(Stop::Cut);
+        }
         let surroundings = Surroundings {
             peer,
             trusted: self.standing(peer) == Standing::Friend,
+            answers_dial,
             events: self.events.clone(),
             over: self.over.clone(),
-            previous: self.sessions.remove(&peer),
+            previous,
         };
         tracing::debug!(%peer, %address, "frames are exchanged");
-        let link = Link { connection, address, relayed: false };
+        let link = Link { connection, address, relayed: false, dialled };
         self.sessions.insert(peer, Session::start(call, link, surroundings));
     }
 
     fn on_session_over(&mut self, peer: PeerId, connection: ConnectionId) {
-        let leaves = self.note_over(peer, connection).is_some_and(Session::leaves);
+        let noted = self.note_over(peer, connection).map(|session| (session.leaves(), session.owes_an_answer()));
+        let (leaves, owes) = noted.unwrap_or_default();
         self.close_connection(connection);
         let Ok(peer) = PeerKey::try_from(peer) else { return };
         if leaves {
             self.close_all(peer);
-        } else if !self.has_session(peer) {
-            self.take_held(peer);
+        } else if !self.has_session(peer) && self.take_held(peer) {
+            // What is owed is owed by the session that follows.
+            return;
+        }
+        if owes {
+            self.dial_failed(peer, DialFailure::Refused);
         }
     }
 

@@ -41,6 +41,11 @@ pub(crate) struct Session {
     stop: watch::Sender<Stop>,
     trusted: Arc<AtomicBool>,
     started: Arc<AtomicBool>,
+    reported: Arc<AtomicBool>,
+    /// The connection of the session before it.
+    follows: Option<ConnectionId>,
+    /// Whether somebody dialled, and has heard nothing of it unless this session was reported.
+    answers_dial: bool,
     over: bool,
     leaves: bool,
     task: JoinHandle<()>,
@@ -63,6 +68,8 @@ pub(crate) type Over = (PeerId, ConnectionId);
 pub(crate) struct Surroundings {
     pub(crate) peer: PeerKey,
     pub(crate) trusted: bool,
+    /// Whether a dial led to it, of which nothing was said yet.
+    pub(crate) answers_dial: bool,
     pub(crate) events: mpsc::Sender<Envelope>,
     pub(crate) over: mpsc::Sender<Over>,
     /// The peer's session before this one.
@@ -86,9 +93,13 @@ pub(crate) enum End {
 
 impl Session {
     pub(crate) fn start(pipe: impl Pipe, link: Link, surroundings: Surroundings) -> Self {
-        let Surroundings { peer, trusted, events, over, previous } = surroundings;
+        let Surroundings { peer, trusted, mut answers_dial, events, over, previous } = surroundings;
+        // What the one before it owes is owed by this one.
+        answers_dial |= previous.as_ref().is_some_and(Self::owes_an_answer);
+        let follows = previous.as_ref().map(|previous| previous.link.connection);
         let (stop, stopped) = watch::channel(Stop::No);
-        let (trusted, started) = (Arc::new(AtomicBool::new(trusted)), Arc::new(AtomicBool::new(false)));
+        let trusted = Arc::new(AtomicBool::new(trusted));
+        let (started, reported) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let task = Task {
             peer,
             link: link.clone(),
@@ -97,9 +108,10 @@ impl Session {
             stop: stopped,
             trusted: Arc::clone(&trusted),
             started: Arc::clone(&started),
+            reported: Arc::clone(&reported),
         };
         let task = tokio::spawn(task.run(pipe, previous));
-        Self { link, stop, trusted, started, over: false, leaves: false, task }
+        Self { link, stop, trusted, started, reported, follows, answers_dial, over: false, leaves: false, task }
     }
 
     /// A later stop may be harder than the one before, never softer.
@@ -124,6 +136,21 @@ impl Session {
     /// Lifts the limits for strangers.
     pub(crate) fn trust(&self) {
         self.trusted.store(true, Ordering::Relaxed);
+    }
+
+    /// The connection of the session before it, which closes when that one has ended.
+    pub(crate) fn follows(&self) -> Option<ConnectionId> {
+        self.follows
+    }
+
+    /// Takes note that somebody dialled while it was there, and waits for news of it.
+    pub(crate) fn answer_dial(&mut self) {
+        self.answers_dial = true;
+    }
+
+    /// Whether its end, now, would be the first that is heard of a dial.
+    pub(crate) fn owes_an_answer(&self) -> bool {
+        self.answers_dial && !self.reported.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -153,6 +180,7 @@ struct Task {
     stop: watch::Receiver<Stop>,
     trusted: Arc<AtomicBool>,
     started: Arc<AtomicBool>,
+    reported: Arc<AtomicBool>,
 }
 
 impl Task {
@@ -187,6 +215,7 @@ impl Task {
         }?;
         let (outgoing, queue) = queue::outgoing();
         let Link { address, relayed, .. } = self.link.clone();
+        self.reported.store(true, Ordering::Release);
         place.send(Envelope::connected(NetworkEvent::Connected { peer: self.peer, address, relayed }, outgoing));
         Some(queue)
     }
