@@ -544,8 +544,8 @@ impl Driver {
         }
         let previous = self.sessions.remove(&peer);
         if let Some(previous) = &previous {
-            // The peer has lost it, or it would not have made another one: nothing more comes from there.
-            previous.stop(Stop::Cut);
+            // The peer has lost it, or it would not have made another one.
+            previous.stop(Stop::Yield);
         }
         let surroundings = Surroundings {
             peer,

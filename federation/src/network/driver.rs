@@ -314,8 +314,8 @@ impl Driver {
         if let Some(previous) = &previous
             && (!previous.link.relayed || link.relayed)
         {
-            // The peer has lost it, or there would be no reason for another one: nothing more comes from there.
-            previous.stop(Stop::Cut);
+            // The peer has lost it, or there would be no reason for another one.
+            previous.stop(Stop::Yield);
         }
         let surroundings = Surroundings {
             peer: key,

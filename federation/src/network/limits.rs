@@ -55,6 +55,9 @@ pub const PING_TIME: Duration = Duration::from_secs(10);
 /// How long frames that were queued may still be written when a connection is closed by `disconnect` or `shutdown`.
 pub const DRAIN_TIME: Duration = Duration::from_secs(2);
 
+/// How long frames that have arrived may still be received from a connection that a newer one of the peer replaces.
+pub const YIELD_TIME: Duration = Duration::from_millis(250);
+
 /// How long `shutdown` waits for connections to close, after they were drained.
 pub const CLOSE_TIME: Duration = Duration::from_secs(2);
 

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::frames::Link;
-use super::limits::DRAIN_TIME;
+use super::limits::{DRAIN_TIME, YIELD_TIME};
 use super::queue::{self, Envelope, Queued};
 use super::{NetworkEvent, PeerKey};
 pub(crate) use wire::Intake;
@@ -57,6 +57,8 @@ pub(crate) enum Stop {
     No,
     /// Write what is queued, within [`DRAIN_TIME`].
     Drain,
+    /// The peer has lost it: only what has arrived is read, within [`YIELD_TIME`].
+    Yield,
     /// At once.
     Cut,
 }
@@ -228,8 +230,10 @@ impl Task {
         let (mut reading, mut writing) = (pin!(reading), pin!(writing));
         let mut cut = pin!(self.until(Stop::Cut));
         let mut overtime = pin!(async {
-            self.until(Stop::Drain).await;
-            tokio::time::sleep(DRAIN_TIME).await;
+            tokio::select! {
+                () = async { self.until(Stop::Drain).await; tokio::time::sleep(DRAIN_TIME).await } => {}
+                () = async { self.until(Stop::Yield).await; tokio::time::sleep(YIELD_TIME).await } => {}
+            }
         });
         let mut written = false;
         loop {
