@@ -98,7 +98,7 @@ fn start(transport: Transport) -> Node {
             (Handle::Libp2p(network), events)
         }
         Transport::Grpc => {
-            let config = GrpcConfig { listen: vec![([127, 0, 0, 1], 0).into()] };
+            let config = GrpcConfig { listen: vec![([127, 0, 0, 1], 0).into()], ..GrpcConfig::default() };
             let (network, events) = GrpcNetwork::start(rand::random(), config).expect("it starts");
             (Handle::Grpc(network), events)
         }

@@ -41,6 +41,8 @@ use tls::Identity;
 pub struct GrpcConfig {
     /// Where connections are taken; none by default, so that this node only dials. Port 0 is any free one.
     pub listen: Vec<SocketAddr>,
+    /// Peers that are allowed from the first moment on, as if by [`GrpcNetwork::allow`].
+    pub friends: Vec<PeerKey>,
 }
 
 /// Why a network could not be started.
@@ -87,7 +89,7 @@ impl GrpcNetwork {
         let identity = Identity::new(secret)?;
         let local = identity.key();
         let listeners = config.listen.into_iter().map(listen::bind).collect::<Result<Vec<_>, _>>()?;
-        let policy = Arc::new(Policy::new([]));
+        let policy = Arc::new(Policy::new([], config.friends));
         let connections = Arc::new(Connections::default());
         let (event_sender, events) = queue::events(Arc::clone(&connections));
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);

@@ -338,7 +338,7 @@ async fn shutdown_does_not_wait_for_a_receiver_that_receives_nothing_and_frees_t
     in_time(a.network.shutdown()).await;
     b.disconnected_from(&a).await;
     in_time(flood).await.expect("nothing panicked");
-    let again = Node::with(a.secret, GrpcConfig { listen: vec![port] });
+    let again = Node::with(a.secret, GrpcConfig { listen: vec![port], ..GrpcConfig::default() });
     assert_eq!(again.socket(), port);
 }
 
@@ -369,7 +369,7 @@ async fn a_node_ends_with_its_last_handle_or_with_its_receiver() {
 async fn what_cannot_work_is_refused_at_the_start() {
     let node = Node::start();
     let start = |listen: SocketAddr| {
-        GrpcNetwork::start([7; 32], GrpcConfig { listen: vec![listen] }).map(drop).expect_err("it cannot work")
+        GrpcNetwork::start([7; 32], GrpcConfig { listen: vec![listen], ..GrpcConfig::default() }).map(drop).expect_err("it cannot work")
     };
     for socket in [node.socket(), "192.0.2.1:0".parse().expect("a socket")] {
         let error = start(socket);

@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_stranger_leaves_when_its_time_is_over_unless_it_was_allowed() {
-        let policy = Arc::new(Policy::new([]));
+        let policy = Arc::new(Policy::new([], []));
         policy.admit_strangers(true);
         let mut door = Door::new(Arc::clone(&policy));
         let [guest, friend] = [1, 2].map(|byte| PeerKey::from_bytes([byte; 32]).peer_id());

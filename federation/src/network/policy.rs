@@ -45,8 +45,12 @@ impl Standing {
 }
 
 impl Policy {
-    pub(crate) fn new(relays: impl IntoIterator<Item = PeerId>) -> Self {
-        let rules = Rules { relays: relays.into_iter().collect(), ..Rules::default() };
+    pub(crate) fn new(
+        relays: impl IntoIterator<Item = PeerId>,
+        friends: impl IntoIterator<Item = PeerKey>,
+    ) -> Self {
+        let friends = friends.into_iter().map(PeerId::from).collect();
+        let rules = Rules { relays: relays.into_iter().collect(), friends, ..Rules::default() };
         Self { rules: Mutex::new(rules) }
     }
 
@@ -94,7 +98,7 @@ mod tests {
     #[test]
     fn the_last_word_about_a_peer_counts() {
         let [friend, relay, unknown] = [1, 2, 3].map(|byte| PeerKey::from_bytes([byte; 32]).peer_id());
-        let policy = Policy::new([relay]);
+        let policy = Policy::new([relay], []);
         let all = |policy: &Policy| [friend, relay, unknown].map(|peer| policy.standing(&peer));
         assert_eq!(all(&policy), [Standing::Refused, Standing::Relay, Standing::Refused]);
         policy.allow(friend);

@@ -24,7 +24,7 @@ pub async fn in_time<T>(future: impl Future<Output = T>) -> T {
 }
 
 pub fn listening(socket: &str) -> GrpcConfig {
-    GrpcConfig { listen: vec![socket.parse().expect("a socket")] }
+    GrpcConfig { listen: vec![socket.parse().expect("a socket")], ..GrpcConfig::default() }
 }
 
 /// Lets both nodes know each other, and the first dial the second. Returns where the first one is connected to.

@@ -75,7 +75,7 @@ async fn a_restarted_peer_is_connected_anew() {
     let (secret, socket) = (b.secret, b.socket());
     in_time(b.network.shutdown()).await;
     a.disconnected_from(&b).await;
-    let mut b = Node::with(secret, GrpcConfig { listen: vec![socket] });
+    let mut b = Node::with(secret, GrpcConfig { listen: vec![socket], ..GrpcConfig::default() });
     connect(&mut a, &mut b).await;
 }
 
