@@ -55,7 +55,13 @@ impl Default for NetworkConfig {
     fn default() -> Self {
         let loopback = ["/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0"];
         let address = |text: &str| text.parse().expect("a constant address");
-        Self { listen: loopback.map(address).into(), mdns: false, relay_server: false, relays: Vec::new(), friends: Vec::new() }
+        Self {
+            listen: loopback.map(address).into(),
+            mdns: false,
+            relay_server: false,
+            relays: Vec::new(),
+            friends: Vec::new(),
+        }
     }
 }
 

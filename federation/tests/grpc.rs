@@ -369,7 +369,9 @@ async fn a_node_ends_with_its_last_handle_or_with_its_receiver() {
 async fn what_cannot_work_is_refused_at_the_start() {
     let node = Node::start();
     let start = |listen: SocketAddr| {
-        GrpcNetwork::start([7; 32], GrpcConfig { listen: vec![listen], ..GrpcConfig::default() }).map(drop).expect_err("it cannot work")
+        GrpcNetwork::start([7; 32], GrpcConfig { listen: vec![listen], ..GrpcConfig::default() })
+            .map(drop)
+            .expect_err("it cannot work")
     };
     for socket in [node.socket(), "192.0.2.1:0".parse().expect("a socket")] {
         let error = start(socket);

@@ -314,7 +314,8 @@ async fn a_dial_right_after_an_end_is_not_lost() {
 #[tokio::test]
 async fn a_dial_is_answered_though_its_session_ended_before_it_was_reported() {
     for transport in [QUIC, TCP] {
-        let (mut a, mut flooding) = (Node::start(listening_on(&[transport])), Node::start(listening_on(&[transport])));
+        let (mut a, mut flooding) =
+            (Node::start(listening_on(&[transport])), Node::start(listening_on(&[transport])));
         connect(&mut a, &mut flooding).await;
         // Nothing is received, until there is no room for more.
         for _ in 0..2 * EVENT_QUEUE {

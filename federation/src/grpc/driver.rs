@@ -273,7 +273,9 @@ impl Driver {
             self.take_held(peer);
         }
         let finished = self.sessions.iter().filter(|(_, session)| session.is_finished());
-        for (peer, connection) in finished.map(|(peer, session)| (*peer, session.link.connection)).collect::<Vec<_>>() {
+        for (peer, connection) in
+            finished.map(|(peer, session)| (*peer, session.link.connection)).collect::<Vec<_>>()
+        {
             // That it is over may still be on its way here, or may have been lost with a task that panicked.
             self.on_session_over(peer.peer_id(), connection);
             self.sessions.retain(|_, session| session.link.connection != connection);

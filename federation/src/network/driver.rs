@@ -186,7 +186,9 @@ impl Driver {
             self.dial_failed(peer, DialFailure::TimedOut);
         }
         let finished = self.sessions.iter().filter(|(_, session)| session.is_finished());
-        for (peer, connection) in finished.map(|(peer, session)| (*peer, session.link.connection)).collect::<Vec<_>>() {
+        for (peer, connection) in
+            finished.map(|(peer, session)| (*peer, session.link.connection)).collect::<Vec<_>>()
+        {
             // That it is over may still be on its way here, or may have been lost with a task that panicked.
             self.on_session_over(peer, connection);
             self.sessions.remove(&peer);

@@ -51,7 +51,8 @@ impl Networks {
             grpc.announce(address).await;
         }
         for address in others {
-            let libp2p = libp2p.as_ref().with_context(|| format!("`{address}` is announced, and libp2p is off"))?;
+            let libp2p =
+                libp2p.as_ref().with_context(|| format!("`{address}` is announced, and libp2p is off"))?;
             libp2p.announce(address).await;
         }
         Ok((Self { libp2p, grpc }, Events { libp2p: of_libp2p, grpc: of_grpc }))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cairn_federation::{Multiaddr, NetworkEvent, NetworkEvents};
+use cairn_federation::{Multiaddr, NetworkEvent, NetworkEvents, SendError};
 use cairn_sharing::Happening;
 use cairn_sync::key::DeviceKey;
 use tokio::sync::{mpsc, watch};
@@ -31,7 +31,13 @@ pub(super) struct Switchboard {
     /// Dials over gRPC that libp2p has a head start of.
     later: BTreeMap<DeviceKey, (Instant, Vec<Multiaddr>)>,
     /// What waits to be told. While there is any, no network is listened to, so that this stays short.
-    told: VecDeque<Happening>,
+    told: VecDeque<Told>,
+}
+
+/// What waits to be told.
+enum Told {
+    Happening(Happening),
+    Connected { device: DeviceKey, way: Way, address: Multiaddr },
 }
 
 impl Switchboard {
@@ -61,10 +67,12 @@ impl Switchboard {
                     Some(order) => self.obey(order).await,
                     None => return,
                 },
-                place = happenings.reserve(), if !self.told.is_empty() => match (place, self.told.pop_front()) {
-                    (Ok(place), Some(happening)) => place.send(happening),
-                    (Err(_), _) => return,
-                    (Ok(_), None) => {}
+                places = happenings.reserve_many(self.places()), if !self.told.is_empty() => match places {
+                    Ok(mut places) => {
+                        let told = self.told.pop_front().map(|told| self.tell(told));
+                        places.next().zip(told).into_iter().for_each(|(place, told)| place.send(told));
+                    }
+                    Err(_) => return,
                 },
                 event = next(libp2p.as_mut()), if self.told.is_empty() => match event {
                     Some(event) => self.happened(Way::Libp2p, event).await,
@@ -113,7 +121,7 @@ impl Switchboard {
         let mut ways = self.networks.ways(addresses).into_iter();
         let Some((first, at)) = ways.next() else {
             debug!(%device, "it has no address of a network that this node is in");
-            return self.told.push_back(Happening::Disconnected { device });
+            return self.told.push_back(Told::Happening(Happening::Disconnected { device }));
         };
         let mut dialled = BTreeSet::from([first]);
         for (second, at) in ways {
@@ -134,12 +142,33 @@ impl Switchboard {
         }
     }
 
+    /// How many places must be free among what waits for the service. A connection is told when nothing else waits: what the service sends
+    /// until it has heard of the end of the one before must not be the first that is sent over this one.
+    fn places(&self) -> usize {
+        match self.told.front() {
+            Some(Told::Connected { .. }) => self.happenings.max_capacity(),
+            Some(Told::Happening(_)) | None => 1,
+        }
+    }
+
+    fn tell(&self, told: Told) -> Happening {
+        match told {
+            Told::Happening(happening) => happening,
+            Told::Connected { device, way, address } => {
+                let (queue, frames) = mpsc::channel(QUEUED_FRAMES);
+                self.wires.set_queue(device, Some(queue));
+                tokio::spawn(deliver(self.networks.clone(), way, device, frames));
+                Happening::Connected { device, address: address.to_string() }
+            }
+        }
+    }
+
     async fn happened(&mut self, way: Way, event: NetworkEvent) {
         let Some(device) = DeviceKey::parse(*event.peer().as_bytes()) else { return };
         match event {
             NetworkEvent::Connected { address, relayed, .. } => {
                 debug!(%device, %address, relayed, "connected");
-                self.connected(device, way, relayed, &address).await;
+                self.connected(device, way, relayed, address).await;
             }
             NetworkEvent::Disconnected { .. } => {
                 if self.ways.disconnected(device, way) {
@@ -154,23 +183,23 @@ impl Switchboard {
                     *at = Instant::now();
                 }
                 if self.ways.dial_failed(device, way) {
-                    self.told.push_back(Happening::Disconnected { device });
+                    self.told.push_back(Told::Happening(Happening::Disconnected { device }));
                 }
             }
             NetworkEvent::Frame { bytes, .. } => {
                 // What comes over a connection that is being closed is lost with it.
                 if self.ways.uses(device) == Some(way) {
-                    self.told.push_back(Happening::Frame { device, bytes });
+                    self.told.push_back(Told::Happening(Happening::Frame { device, bytes }));
                 }
             }
             NetworkEvent::Discovered { addresses, .. } => {
                 let addresses = addresses.iter().map(ToString::to_string).collect();
-                self.told.push_back(Happening::Found { device, addresses });
+                self.told.push_back(Told::Happening(Happening::Found { device, addresses }));
             }
         }
     }
 
-    async fn connected(&mut self, device: DeviceKey, way: Way, relayed: bool, address: &Multiaddr) {
+    async fn connected(&mut self, device: DeviceKey, way: Way, relayed: bool, address: Multiaddr) {
         self.later.remove(&device);
         match self.ways.connected(device, way, relayed) {
             Come::Use => {}
@@ -180,15 +209,12 @@ impl Switchboard {
             }
             Come::Close => return self.networks.disconnect(way, device).await,
         }
-        let (queue, frames) = mpsc::channel(QUEUED_FRAMES);
-        self.wires.set_queue(device, Some(queue));
-        tokio::spawn(deliver(self.networks.clone(), way, device, frames));
-        self.told.push_back(Happening::Connected { device, address: address.to_string() });
+        self.told.push_back(Told::Connected { device, way, address });
     }
 
     fn gone(&mut self, device: DeviceKey) {
         self.wires.set_queue(device, None);
-        self.told.push_back(Happening::Disconnected { device });
+        self.told.push_back(Told::Happening(Happening::Disconnected { device }));
     }
 }
 
@@ -196,6 +222,9 @@ async fn deliver(networks: Networks, way: Way, device: DeviceKey, mut frames: mp
     while let Some(frame) = frames.recv().await {
         if let Err(error) = networks.send(way, device, frame).await {
             debug!(%device, %error, "a frame was not sent");
+            if matches!(error, SendError::TooLong { .. }) {
+                networks.disconnect(way, device).await;
+            }
             return;
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cairn_sharing::Transport;
 use cairn_sync::key::DeviceKey;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
@@ -59,8 +60,10 @@ impl Wires {
 impl Transport for Wires {
     fn send(&self, device: DeviceKey, frame: Bytes) {
         let queue = self.queues.lock().unwrap_or_else(PoisonError::into_inner).get(&device).cloned();
-        if queue.is_some_and(|queue| queue.try_send(frame).is_err()) {
-            self.close(device);
+        match queue.map(|queue| queue.try_send(frame)) {
+            Some(Err(TrySendError::Full(_))) => self.close(device),
+            // Its connection has ended, which is about to be told. To close it now could hit the one that follows.
+            Some(Err(TrySendError::Closed(_)) | Ok(())) | None => {}
         }
     }
 

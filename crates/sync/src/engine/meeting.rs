@@ -375,9 +375,7 @@ impl Engine {
             .chain(taken)
             .filter(|(device, addresses)| !addresses.is_empty() && !self.sessions.contains_key(device));
         let due: Vec<_> = reachable
-            .filter(|(device, _)| {
-                self.dialling.get(device).is_none_or(|dialling| dialling.is_due(now))
-            })
+            .filter(|(device, _)| self.dialling.get(device).is_none_or(|dialling| dialling.is_due(now)))
             .map(|(device, addresses)| (*device, addresses.clone()))
             .collect();
         for (device, addresses) in due {
