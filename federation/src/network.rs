@@ -9,15 +9,16 @@
 //! Every limit stands in [`limits`].
 
 mod behaviour;
-mod driver;
-mod frames;
+pub(crate) mod door;
+pub(crate) mod driver;
+pub(crate) mod frames;
 mod friends;
 mod gate;
 pub mod limits;
 mod peer_key;
-mod policy;
-mod queue;
-mod session;
+pub(crate) mod policy;
+pub(crate) mod queue;
+pub(crate) mod session;
 
 use std::io;
 use std::sync::Arc;
@@ -46,13 +47,21 @@ pub struct NetworkConfig {
     /// Relays that keep this node reachable, each of which is also asked as a rendezvous point. Each address ends with
     /// `/p2p/` and the relay's peer id. A relay exchanges no frames with this node unless its key is allowed too.
     pub relays: Vec<Multiaddr>,
+    /// Peers that are allowed from the first moment on, as if by [`Network::allow`].
+    pub friends: Vec<PeerKey>,
 }
 
 impl Default for NetworkConfig {
     fn default() -> Self {
         let loopback = ["/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0"];
         let address = |text: &str| text.parse().expect("a constant address");
-        Self { listen: loopback.map(address).into(), mdns: false, relay_server: false, relays: Vec::new() }
+        Self {
+            listen: loopback.map(address).into(),
+            mdns: false,
+            relay_server: false,
+            relays: Vec::new(),
+            friends: Vec::new(),
+        }
     }
 }
 
@@ -201,7 +210,7 @@ impl Network {
     /// runtime.
     pub fn start(secret: [u8; 32], config: NetworkConfig) -> Result<(Self, NetworkEvents), NetworkError> {
         let relays = behaviour::named_relays(&config.relays)?;
-        let policy = Arc::new(Policy::new(relays.iter().map(|(relay, _)| *relay)));
+        let policy = Arc::new(Policy::new(relays.iter().map(|(relay, _)| *relay), config.friends.clone()));
         let swarm = behaviour::build(secret, &config, &policy)?;
         let local = PeerKey::try_from(*swarm.local_peer_id()).expect("made from an ed25519 key");
         let connections = Arc::new(Connections::default());

@@ -7,7 +7,7 @@ mod network {
 }
 
 use bytes::Bytes;
-use cairn_federation::network::limits::{MAX_FRAME_BYTES, MAX_STRANGERS, STRANGER_FRAME_BYTES};
+use cairn_federation::network::limits::{EVENT_QUEUE, MAX_FRAME_BYTES, MAX_STRANGERS, STRANGER_FRAME_BYTES};
 use cairn_federation::{DialFailure, Network, NetworkConfig, NetworkError, NetworkEvent, SendError};
 use network::node::{Node, QUIC, TCP, connect, in_time, listening_on};
 
@@ -286,6 +286,56 @@ async fn two_peers_that_dial_each_other_at_once_connect_once() {
         in_time(a.network.shutdown()).await;
         assert_eq!(a.event().await, Some(NetworkEvent::Disconnected { peer: b.key() }));
         assert_eq!(a.event().await, None);
+    }
+}
+
+/// Whoever hears of an end may dial at once: it is not taken for a dial of a peer that is still connected. Several
+/// threads, so that the dial can overtake the driver's own news of the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_dial_right_after_an_end_is_not_lost() {
+    for transport in [QUIC, TCP] {
+        let (mut a, mut b) = (Node::start(listening_on(&[transport])), Node::start(listening_on(&[transport])));
+        connect(&mut a, &mut b).await;
+        for _ in 0..100 {
+            b.network.disconnect(a.key()).await;
+            a.disconnected_from(&b).await;
+            a.dial(&b).await;
+            b.disconnected_from(&a).await;
+            // The connection that is being closed may still be in the way, which is said.
+            while let Some(NetworkEvent::DialFailed { .. }) = a.event().await {
+                a.dial(&b).await;
+            }
+            b.connected_to(&a).await;
+        }
+    }
+}
+
+/// A session that ends while its beginning still waits for room among the events is news all the same.
+#[tokio::test]
+async fn a_dial_is_answered_though_its_session_ended_before_it_was_reported() {
+    for transport in [QUIC, TCP] {
+        let (mut a, mut flooding) =
+            (Node::start(listening_on(&[transport])), Node::start(listening_on(&[transport])));
+        connect(&mut a, &mut flooding).await;
+        // Nothing is received, until there is no room for more.
+        for _ in 0..2 * EVENT_QUEUE {
+            flooding.send(&a, Bytes::from_static(b"flood")).await.expect("connected");
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        let mut b = Node::start(listening_on(&[transport]));
+        a.network.allow(b.key()).await;
+        b.network.allow(a.key()).await;
+        a.dial(&b).await;
+        b.connected_to(&a).await;
+        in_time(b.network.shutdown()).await;
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        let first = loop {
+            match a.event().await.expect("it runs") {
+                NetworkEvent::Frame { peer, .. } if peer == flooding.key() => {}
+                event => break event,
+            }
+        };
+        assert!(matches!(&first, NetworkEvent::DialFailed { peer, .. } if *peer == b.key()), "{first:?}");
     }
 }
 

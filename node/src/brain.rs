@@ -97,6 +97,8 @@ pub enum Role {
     Node,
     /// It keeps the read models that several processes share up with the log, and nothing else.
     Projector,
+    /// It meets other brains, and nothing else.
+    Federation,
 }
 
 /// The notary at work.
@@ -191,7 +193,7 @@ impl Brain {
     /// See [`BrainError`].
     pub async fn open_as(role: Role, config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, BrainError> {
         let folder = DataFolder::open(&config.data)?;
-        let identity = folder.identity(config.brain_key.as_deref(), role == Role::Projector)?;
+        let identity = folder.identity(config.brain_key.as_deref(), role != Role::Node)?;
         folder.own_read_models(identity.brain)?;
         let Storage { log, memories, timeline, mut projections, database } =
             storage(config, &folder, &identity).await?;
@@ -212,8 +214,10 @@ impl Brain {
             }
             None => SearchProjection::new(search.clone(), embedder),
         }));
-        if role == Role::Projector {
-            projections.retain(|projection| projection.is_shared());
+        match role {
+            Role::Node => {}
+            Role::Projector => projections.retain(|projection| projection.is_shared()),
+            Role::Federation => projections.clear(),
         }
         let leases = database.clone().map(|pool| Leases::new(pool, identity.brain));
         let turns = match (leases, role, config.projections) {

@@ -62,6 +62,11 @@ pub struct FederationConfig {
     /// Where others can connect, as multiaddresses such as `/ip4/0.0.0.0/udp/7412/quic-v1`. Empty: on this machine alone, by QUIC and TCP at
     /// the port after the API's.
     pub listen: Vec<String>,
+    /// Where others can connect by gRPC, for brains that reach each other plainly, such as `0.0.0.0:7413`. Empty: nowhere; other brains' gRPC is
+    /// dialled all the same.
+    pub grpc_listen: Vec<SocketAddr>,
+    /// Whether it takes part in libp2p. Without it, brains are only met by gRPC.
+    pub libp2p: bool,
     /// Addresses at which it can be reached from outside, where a port is forwarded to it.
     pub announce: Vec<String>,
     /// Whether brains on the local network are looked for, and this one is to be found there.
@@ -78,6 +83,8 @@ impl Default for FederationConfig {
             enabled: true,
             name: String::new(),
             listen: Vec::new(),
+            grpc_listen: Vec::new(),
+            libp2p: true,
             announce: Vec::new(),
             mdns: false,
             relays: Vec::new(),

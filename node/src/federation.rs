@@ -1,15 +1,16 @@
-//! Federation at work: the service of `cairn-sharing` over the network of `cairn-federation`.
+//! Federation at work: the service of `cairn-sharing` over the networks of `cairn-federation`.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+mod networks;
+mod switchboard;
+mod ways;
+mod wires;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use bytes::Bytes;
-use cairn_federation::{Multiaddr, Network, NetworkConfig, NetworkEvent, NetworkEvents, PeerKey};
 use cairn_projector::Leases;
-use cairn_sharing::{Happening, Sharing, SharingConfig, Transport};
-use cairn_sync::key::DeviceKey;
+use cairn_sharing::{Sharing, SharingConfig, Transport};
 use ed25519_dalek::SigningKey;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -19,10 +20,11 @@ use tracing::{debug, error, warn};
 use crate::brain::Brain;
 use crate::config::{Config, FederationConfig};
 use crate::turns::Turns;
+use networks::Networks;
+use switchboard::Switchboard;
+use wires::{Order, Wires};
 
-/// Frames that wait for one device. What it has not asked for is bounded by the engine; one that does not take what it has asked for is cut off.
-const QUEUED_FRAMES: usize = 256;
-/// Orders that wait for the network.
+/// Orders that wait for the networks.
 const QUEUED_ORDERS: usize = 256;
 /// What happened and waits for the service.
 const QUEUED_HAPPENINGS: usize = 64;
@@ -30,6 +32,8 @@ const QUEUED_HAPPENINGS: usize = 64;
 const TURN_PATIENCE: Duration = Duration::from_secs(3);
 /// The pause before it is tried again.
 const PAUSE: Duration = Duration::from_secs(5);
+/// How long is waited at the start until it is known where others can connect.
+const ADDRESSES_WITHIN: Duration = Duration::from_secs(1);
 /// How long the service gets to end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -111,193 +115,38 @@ async fn meet(
     stop: &CancellationToken,
 ) -> Result<()> {
     let device = SigningKey::from_bytes(&blake3::derive_key("cairn 2026-11 device 1", brain.key.as_bytes()));
-    let (network, events) = network(&device, config, port)?;
-    for address in &config.announce {
-        network.announce(address.parse().with_context(|| format!("`{address}` is no multiaddress"))?).await;
-    }
+    let secret = device.to_bytes();
     let (happenings, received) = mpsc::channel(QUEUED_HAPPENINGS);
-    let (orders, taken) = mpsc::channel(QUEUED_ORDERS);
-    let wires = Arc::new(Wires { orders, queues: Mutex::default(), addresses: network.addresses() });
-    tokio::spawn(obey(network.clone(), taken));
-    tokio::spawn(pass_on(network.clone(), events, Arc::clone(&wires), happenings));
+    let (orders, mut taken) = mpsc::channel(QUEUED_ORDERS);
+    let wires = Arc::new(Wires::new(orders));
     let name = if config.name.is_empty() { whoami() } else { config.name.clone() };
     let own = SharingConfig { brain: brain.key.clone(), device, name };
-    let started = Sharing::start(own, Arc::clone(&brain.handler), wires, received, stop.clone()).await;
-    let started = started.context("what is shared cannot be read from the log");
-    let ended = match started {
-        Ok((sharing, task)) => {
-            brain.set_sharing(Some(sharing));
-            began.send_replace(Some(Ok(())));
-            // Its panic, if any, has been reported by the panic hook.
-            let _ = task.await;
-            Ok(())
-        }
-        Err(error) => Err(error),
+    let sharing_stops = stop.child_token();
+    // Whatever ends this ends the service.
+    let _stops = sharing_stops.clone().drop_guard();
+    let transport: Arc<dyn Transport> = Arc::clone(&wires) as _;
+    let sharing = Sharing::start(own, Arc::clone(&brain.handler), transport, received, sharing_stops);
+    let (sharing, task) = sharing.await.context("what is shared cannot be read from the log")?;
+    // Once it answers, it has said whom it knows. Were connections taken before that, friends would be refused.
+    sharing.view().await.context("what is shared is not known")?;
+    let friends = match taken.try_recv() {
+        Ok(Order::Admit(devices, strangers)) => Some((devices, strangers)),
+        Ok(Order::Dial(..) | Order::Close(_)) | Err(_) => None,
     };
-    network.shutdown().await;
-    ended
-}
-
-fn network(device: &SigningKey, config: &FederationConfig, port: u16) -> Result<(Network, NetworkEvents)> {
-    let parse = |text: &String| text.parse::<Multiaddr>().with_context(|| format!("`{text}` is no multiaddress"));
-    let listen: Vec<Multiaddr> = config.listen.iter().map(parse).collect::<Result<_>>()?;
-    let relays = config.relays.iter().map(parse).collect::<Result<_>>()?;
-    let own = |port: u16| NetworkConfig {
-        listen: if listen.is_empty() { loopback(port) } else { listen.clone() },
-        mdns: config.mdns,
-        relay_server: config.relay,
-        relays,
-    };
-    let secret = device.to_bytes();
-    let chosen = own(port.checked_add(1).unwrap_or(0));
-    match Network::start(secret, chosen.clone()) {
-        Ok(started) => Ok(started),
-        // Somebody else has that port; others find this brain where it says it is.
-        Err(error) if listen.is_empty() => {
-            debug!(%error, "another port is taken for other brains");
-            Ok(Network::start(secret, NetworkConfig { listen: loopback(0), ..chosen })?)
-        }
-        Err(error) => {
-            Err(error).context("other brains cannot be listened for; see [federation] in the configuration")
-        }
-    }
-}
-
-/// On this machine alone, unless told otherwise.
-fn loopback(port: u16) -> Vec<Multiaddr> {
-    let addresses = [format!("/ip4/127.0.0.1/udp/{port}/quic-v1"), format!("/ip4/127.0.0.1/tcp/{port}")];
-    addresses.iter().map(|address| address.parse().expect("it is well formed")).collect()
+    let known = friends.as_ref().map_or(&[][..], |(devices, _)| devices);
+    let (networks, events) = Networks::start(secret, config, port, known).await?;
+    let switchboard = Switchboard::new(networks.clone(), Arc::clone(&wires), happenings);
+    tokio::spawn(switchboard.run(events, friends, taken));
+    wires.addresses_known(ADDRESSES_WITHIN).await;
+    brain.set_sharing(Some(sharing));
+    began.send_replace(Some(Ok(())));
+    // Its panic, if any, has been reported by the panic hook.
+    let _ = task.await;
+    networks.shutdown().await;
+    Ok(())
 }
 
 fn whoami() -> String {
     let named = |name: &str| std::env::var(name).ok().filter(|name| !name.is_empty());
     named("USER").or_else(|| named("LOGNAME")).unwrap_or_else(|| "somebody".to_owned())
-}
-
-enum Order {
-    Dial(DeviceKey, Vec<String>),
-    Close(DeviceKey),
-    Admit(Vec<DeviceKey>, bool),
-}
-
-/// The network as the service sees it: nothing here waits.
-struct Wires {
-    orders: mpsc::Sender<Order>,
-    queues: Mutex<BTreeMap<DeviceKey, mpsc::Sender<Bytes>>>,
-    addresses: watch::Receiver<Vec<Multiaddr>>,
-}
-
-impl Wires {
-    fn queue(&self, device: DeviceKey, queue: Option<mpsc::Sender<Bytes>>) {
-        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        match queue {
-            Some(queue) => drop(queues.insert(device, queue)),
-            None => drop(queues.remove(&device)),
-        }
-    }
-
-    fn order(&self, order: Order) {
-        if self.orders.try_send(order).is_err() {
-            warn!("the network does not keep up with what it is told");
-        }
-    }
-}
-
-impl Transport for Wires {
-    fn send(&self, device: DeviceKey, frame: Bytes) {
-        let queue = self.queues.lock().unwrap_or_else(PoisonError::into_inner).get(&device).cloned();
-        if queue.is_some_and(|queue| queue.try_send(frame).is_err()) {
-            self.close(device);
-        }
-    }
-
-    fn dial(&self, device: DeviceKey, addresses: Vec<String>) {
-        self.order(Order::Dial(device, addresses));
-    }
-
-    fn close(&self, device: DeviceKey) {
-        self.order(Order::Close(device));
-    }
-
-    fn admit(&self, devices: Vec<DeviceKey>, strangers: bool) {
-        self.order(Order::Admit(devices, strangers));
-    }
-
-    fn addresses(&self) -> Vec<String> {
-        self.addresses.borrow().iter().map(ToString::to_string).collect()
-    }
-}
-
-/// Carries out what the network is told, in order.
-async fn obey(network: Network, mut orders: mpsc::Receiver<Order>) {
-    let mut admitted: BTreeSet<DeviceKey> = BTreeSet::new();
-    while let Some(order) = orders.recv().await {
-        match order {
-            Order::Dial(device, addresses) => {
-                let addresses = addresses.iter().filter_map(|address| address.parse().ok()).collect();
-                network.dial(key(device), addresses).await;
-            }
-            Order::Close(device) => network.disconnect(key(device)).await,
-            Order::Admit(devices, strangers) => {
-                let devices: BTreeSet<DeviceKey> = devices.into_iter().collect();
-                for device in devices.difference(&admitted) {
-                    network.allow(key(*device)).await;
-                }
-                for device in admitted.difference(&devices) {
-                    network.block(key(*device)).await;
-                }
-                admitted = devices;
-                network.admit_strangers(strangers).await;
-            }
-        }
-    }
-}
-
-/// Tells the service what happens on the network.
-async fn pass_on(
-    network: Network,
-    mut events: NetworkEvents,
-    wires: Arc<Wires>,
-    happenings: mpsc::Sender<Happening>,
-) {
-    while let Some(event) = events.recv().await {
-        let Some(device) = DeviceKey::parse(*event.peer().as_bytes()) else { continue };
-        let happening = match event {
-            NetworkEvent::Connected { address, relayed, .. } => {
-                debug!(%device, %address, relayed, "connected");
-                let (queue, frames) = mpsc::channel(QUEUED_FRAMES);
-                wires.queue(device, Some(queue));
-                tokio::spawn(deliver(network.clone(), device, frames));
-                Happening::Connected { device, address: address.to_string() }
-            }
-            NetworkEvent::Disconnected { .. } => {
-                wires.queue(device, None);
-                Happening::Disconnected { device }
-            }
-            NetworkEvent::DialFailed { reason, .. } => {
-                debug!(%device, %reason, "could not be reached");
-                Happening::Disconnected { device }
-            }
-            NetworkEvent::Frame { bytes, .. } => Happening::Frame { device, bytes },
-            NetworkEvent::Discovered { addresses, .. } => {
-                Happening::Found { device, addresses: addresses.iter().map(ToString::to_string).collect() }
-            }
-        };
-        if happenings.send(happening).await.is_err() {
-            return;
-        }
-    }
-}
-
-async fn deliver(network: Network, device: DeviceKey, mut frames: mpsc::Receiver<Bytes>) {
-    while let Some(frame) = frames.recv().await {
-        if let Err(error) = network.send(key(device), frame).await {
-            debug!(%device, %error, "a frame was not sent");
-            return;
-        }
-    }
-}
-
-fn key(device: DeviceKey) -> PeerKey {
-    PeerKey::from_bytes(*device.bytes())
 }

@@ -109,6 +109,12 @@ pub fn projector_service(app: App) -> Router {
     layered(routes, app)
 }
 
+/// The service of a process that only meets other brains.
+pub fn federation_service(app: App) -> Router {
+    let (routes, _) = admin::projector_routes().merge(sharing::routes()).split_for_parts();
+    layered(routes, app)
+}
+
 /// The service that answers requests.
 pub fn service(app: App) -> Router {
     let (routes, _) = documented().split_for_parts();

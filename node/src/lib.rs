@@ -1,5 +1,6 @@
 //! The `cairn` program, a brain node and the command line that talks to it, and `cairn-projector`, which keeps read models
-//! in servers up with the log for nodes that leave it to others. Both are made of the same parts.
+//! in servers up with the log for nodes that leave it to others, and `cairn-federation`, which meets other brains for them. All are made
+//! of the same parts.
 
 mod bench;
 mod brain;
@@ -9,6 +10,7 @@ mod data_folder;
 mod database;
 mod exporter;
 mod federation;
+mod federator;
 mod gateway;
 mod http;
 mod importer;
@@ -24,6 +26,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use cli::{Cli, Command};
+use federator::FederationArgs;
 use projector::ProjectorArgs;
 
 /// Requests, folds and the index allocate a great deal from many threads, which the system's allocator is slow at.
@@ -40,6 +43,12 @@ pub fn cairn() -> ExitCode {
 pub fn cairn_projector() -> ExitCode {
     let args = ProjectorArgs::parse();
     on_runtime(async move { ended(projector::run(args).await) })
+}
+
+/// The program `cairn-federation`.
+pub fn cairn_federation() -> ExitCode {
+    let args = FederationArgs::parse();
+    on_runtime(async move { ended(federator::run(args).await) })
 }
 
 fn on_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {

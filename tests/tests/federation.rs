@@ -1,9 +1,10 @@
-//! Two nodes, as two people run them: one keeps everything in its data folder, the other in PostgreSQL. They meet over QUIC on loopback.
+//! Two nodes, as two people run them: one keeps everything in its data folder, the other in PostgreSQL. They meet on loopback, over QUIC or over
+//! gRPC.
 
 use std::time::{Duration, Instant};
 
 use cairn_testkit::postgres::database;
-use cairn_testkit::{Node, NodeOptions, Ran, run};
+use cairn_testkit::{Beside, Node, NodeOptions, Ran, run};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -15,6 +16,15 @@ async fn node(name: &str, database: Option<String>) -> Node {
     let environment = vec![("CAIRN_FEDERATION__NAME".to_owned(), name.to_owned())];
     let options = NodeOptions { database, environment, ..NodeOptions::default() };
     Node::start(options).await.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A node that is met over gRPC alone.
+async fn over_grpc(name: &str) -> Node {
+    let settings = [("NAME", name), ("LIBP2P", "false"), ("GRPC_LISTEN", "[\"127.0.0.1:0\"]")];
+    let environment = settings.map(|(key, value)| (format!("CAIRN_FEDERATION__{key}"), value.to_owned())).to_vec();
+    Node::start(NodeOptions { environment, ..NodeOptions::default() })
+        .await
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Runs a command on a node's own machine, which must work.
@@ -167,6 +177,80 @@ async fn what_is_erased_everywhere_is_gone_from_the_other_node_as_well() {
     }
     let again = run(anna.data(), &["erase", &tomatoes, "--everywhere", "--yes"]).await;
     assert_ne!(again.code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_people_share_over_grpc_alone() {
+    let (anna, mut bert) = (over_grpc("anna").await, over_grpc("bert").await);
+    for node in [&anna, &bert] {
+        let addresses = node.client().get("/sharing").await.body["data"]["addresses"].clone();
+        let addresses = addresses.as_array().expect("a list");
+        let is_grpc = |address: &Value| address.as_str().is_some_and(|address| address.ends_with("/tls/http"));
+        assert!(!addresses.is_empty() && addresses.iter().all(is_grpc), "{addresses:?}");
+    }
+    let tomatoes = add(&anna, "Tomatoes", "garden", "Water them.").await;
+    pair(&anna, &bert).await;
+    cairn(&anna, &["space", "create", "Garden", "--tag", "garden"]).await;
+    share(&anna, &bert, "bert", "write").await;
+    until(&bert, &tomatoes, "the first memory", |memory| memory["title"] == "Tomatoes").await;
+    cairn(&bert, &["set", "Tomatoes", "--title", "Bert's"]).await;
+    until(&anna, &tomatoes, "the title", |memory| memory["title"] == "Bert's").await;
+    bert.kill9().await;
+    let beans = add(&anna, "Beans", "garden", "").await;
+    bert.launch().await.unwrap_or_else(|error| panic!("{error}"));
+    let took = until(&bert, &beans, "what was added meanwhile", |memory| memory["title"] == "Beans").await;
+    println!("met again, and caught up, {took:.1?} after the start");
+    cairn(&anna, &["peer", "block", "bert"]).await;
+    let later = add(&anna, "Later", "garden", "").await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(bert.client().get(&format!("/memories/{later}")).await.status, 404);
+}
+
+/// Neither relays nor QUIC: one is found over gRPC, the other is not told to listen for it, and dials.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_listen_for_grpc_dials_it() {
+    let (anna, bert) = (over_grpc("anna").await, node("bert", None).await);
+    let tomatoes = add(&anna, "Tomatoes", "garden", "").await;
+    pair(&anna, &bert).await;
+    cairn(&anna, &["space", "create", "Garden", "--tag", "garden"]).await;
+    share(&anna, &bert, "bert", "read").await;
+    until(&bert, &tomatoes, "the memory", |memory| memory["title"] == "Tomatoes").await;
+}
+
+/// At scale the node answers, and a process beside it meets other brains; each appends to the same log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_beside_the_node_shares_in_its_place() {
+    let kept = database().await;
+    let environment = vec![("CAIRN_FEDERATION__ENABLED".to_owned(), "false".to_owned())];
+    let options = NodeOptions { database: Some(kept.url().to_owned()), environment, ..NodeOptions::default() };
+    let bert = Node::start(options).await.unwrap_or_else(|error| panic!("{error}"));
+    let named = [("CAIRN_FEDERATION__NAME", "bert")];
+    let beside = Beside::federation(bert.data(), kept.url(), &named).await;
+    let anna = node("anna", None).await;
+    assert_eq!(bert.client().get("/sharing").await.status, 503, "it leaves that to the other one");
+    let invitation = anna.client().post("/peers/invitations", json!({})).await;
+    let link = invitation.body["data"]["link"].clone();
+    assert_eq!(beside.client().post("/peers", json!({ "link": link })).await.status, 202, "{}", beside.log());
+    let tomatoes = add(&anna, "Tomatoes", "garden", "Water them.").await;
+    cairn(&anna, &["space", "create", "Garden", "--tag", "garden"]).await;
+    let began = Instant::now();
+    while anna.client().get("/peers").await.items().is_empty() {
+        assert!(began.elapsed() < PATIENCE, "they do not meet\n{}", beside.log());
+        sleep(Duration::from_millis(50)).await;
+    }
+    cairn(&anna, &["share", "Garden", "--with", "bert", "--role", "write", "--expires", "90d"]).await;
+    while run(&beside.data(), &["share", "accept", "Garden"]).await.code != Some(0) {
+        assert!(began.elapsed() < PATIENCE, "the offer did not come\n{}", beside.log());
+        sleep(Duration::from_millis(50)).await;
+    }
+    until(&bert, &tomatoes, "the memory", |memory| memory["title"] == "Tomatoes").await;
+    cairn(&bert, &["set", "Tomatoes", "--title", "Bert's"]).await;
+    until(&anna, &tomatoes, "what Bert wrote at his node", |memory| memory["title"] == "Bert's").await;
+    beside.kill9().await;
+    let beans = add(&anna, "Beans", "garden", "").await;
+    let beside = Beside::federation(bert.data(), kept.url(), &named).await;
+    until(&bert, &beans, "what was added meanwhile", |memory| memory["title"] == "Beans").await;
+    beside.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

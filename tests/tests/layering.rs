@@ -81,7 +81,7 @@ fn no_program_depends_on_another() {
     let programs: BTreeMap<String, bool> = packages().into_iter().map(|p| (p.name, p.has_program)).collect();
     for package in packages().into_iter().filter(|package| package.has_program) {
         for used in &package.uses {
-            // The projector is a library first: the node runs it in process. Its own program comes beside it.
+            // The projector and federation are libraries first: the node runs them in process. Their own programs come beside it.
             assert!(
                 !programs[used] || used == "cairn-projector",
                 "{} depends on the program {used}",

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use cairn_telemetry::receiver::Receiver;
 use cairn_testkit::postgres::{Cluster, Settings, database};
-use cairn_testkit::{Client, Node, NodeOptions, Projector, Seed, fast};
+use cairn_testkit::{Beside, Client, Node, NodeOptions, Seed, fast};
 use cairn_tests::log::History;
 use cairn_tests::{kafka, projections};
 use rand::Rng;
@@ -54,9 +54,9 @@ async fn until_live(client: &Client) {
 async fn one_of_several_processes_projects_and_another_takes_over() {
     let database = database().await;
     let node = node(database.url(), &[("CAIRN_PROJECTIONS", "external")]).await;
-    let first = Projector::start(node.data(), database.url(), &[]).await;
+    let first = Beside::projector(node.data(), database.url(), &[]).await;
     until_live(first.client()).await;
-    let second = Projector::start(node.data(), database.url(), &[]).await;
+    let second = Beside::projector(node.data(), database.url(), &[]).await;
     assert_eq!(listed(second.client(), "memories").await["state"], "standby");
     assert!(add(node.client(), "seen through a projector").await.is_some());
     ordered_of_a_node(node.client(), first.client()).await;
@@ -135,7 +135,7 @@ async fn a_node_is_ready_only_while_somebody_folds_its_read_models() {
         memories["lag"].as_u64().expect("a number")
     };
     assert!(lag(&until_ready(node.client(), 503).await) > 0, "there is no generation yet");
-    let projector = Projector::start(node.data(), database.url(), &[]).await;
+    let projector = Beside::projector(node.data(), database.url(), &[]).await;
     lag(&until_ready(node.client(), 200).await);
     projector.kill9().await;
     let mut writers = JoinSet::new();
@@ -150,7 +150,7 @@ async fn a_node_is_ready_only_while_somebody_folds_its_read_models() {
     }
     writers.join_all().await;
     assert!(lag(&until_ready(node.client(), 503).await) > 10_000);
-    let _projector = Projector::start(node.data(), database.url(), &[]).await;
+    let _projector = Beside::projector(node.data(), database.url(), &[]).await;
     assert!(lag(&until_ready(node.client(), 200).await) <= 10_000);
 }
 
@@ -172,13 +172,13 @@ async fn a_projector_killed_at_random_skips_and_doubles_nothing() {
         })
     };
     for _ in 0..if fast() { FAST_KILLS } else { KILLS } {
-        let projector = Projector::start(node.data(), database.url(), &[]).await;
+        let projector = Beside::projector(node.data(), database.url(), &[]).await;
         sleep(Duration::from_millis(rng.random_range(0..300))).await;
         projector.kill9().await;
     }
     stop.store(true, Ordering::Relaxed);
     let written = writing.await.expect("the writer goes on");
-    let projector = Projector::start(node.data(), database.url(), &[]).await;
+    let projector = Beside::projector(node.data(), database.url(), &[]).await;
     until_live(projector.client()).await;
     projections::equal_a_fresh_fold(projector.client()).await;
     assert_eq!(node.client().get("/status").await.ok()["memories"], written);
@@ -278,7 +278,7 @@ async fn one_trace_goes_from_the_request_into_the_projector() {
     let otlp = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_BSP_SCHEDULE_DELAY", "100")];
     let database = database().await;
     let node = node(database.url(), &[otlp[0], otlp[1], ("CAIRN_PROJECTIONS", "external")]).await;
-    let projector = Projector::start(node.data(), database.url(), &otlp).await;
+    let projector = Beside::projector(node.data(), database.url(), &otlp).await;
     until_live(projector.client()).await;
     sleep(Duration::from_millis(300)).await;
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";

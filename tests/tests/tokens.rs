@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cairn_testkit::postgres::{Cluster, Settings, database};
-use cairn_testkit::{Client, Node, NodeOptions, Projector};
+use cairn_testkit::{Beside, Client, Node, NodeOptions};
 use reqwest::Method;
 use serde_json::json;
 use tokio::time::sleep;
@@ -36,7 +36,7 @@ async fn a_token_made_on_one_node_works_on_the_others_until_it_is_revoked_on_any
     let database = database().await;
     let first = node(database.url(), &[]).await;
     let second = beside(&first, database.url()).await;
-    let projector = Projector::start(first.data(), database.url(), &[]).await;
+    let projector = Beside::projector(first.data(), database.url(), &[]).await;
     assert_ne!(first.owner_token(), second.owner_token(), "each data folder has an owner's token of its own");
     first.client().with_token(second.owner_token()).get("/status").await.data(200);
     second.client().with_token(first.owner_token()).get("/status").await.data(200);

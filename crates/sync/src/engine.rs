@@ -52,8 +52,8 @@ pub const RECEIPT_EVERY_MS: u64 = 5_000;
 pub const FIRST_PAUSE_MS: u64 = 1_000;
 /// How long a chain is left alone that was asked for in vain, in milliseconds.
 pub const STALLED_MS: u64 = 30_000;
-/// The longest pause.
-pub const LONGEST_PAUSE_MS: u64 = 5 * 60 * 1_000;
+/// The longest pause, in milliseconds. With what is added so that not all come at once, that is a minute at most.
+pub const LONGEST_PAUSE_MS: u64 = 48_000;
 
 /// Who this brain is, on this device.
 pub struct Identity {
@@ -313,11 +313,6 @@ impl Engine {
     /// Which brain it is.
     pub fn brain(&self) -> BrainKey {
         self.own.certificate.brain()
-    }
-
-    /// Where others can find this device from now on.
-    pub fn set_addresses(&mut self, addresses: Vec<String>) {
-        self.own.addresses = addresses;
     }
 
     /// Whether others can prove that this device has said two things at once in its epoch, so that it has to begin another one.

@@ -4,6 +4,8 @@
 //! the test is. Nothing here is shared between tests, so they run beside each other.
 
 #[cfg(feature = "clients")]
+pub mod beside;
+#[cfg(feature = "clients")]
 pub mod client;
 #[cfg(feature = "clients")]
 pub mod node;
@@ -11,12 +13,12 @@ pub mod omitted;
 pub mod postgres;
 #[cfg(feature = "clients")]
 pub mod program;
-#[cfg(feature = "clients")]
-pub mod projector;
 #[cfg(feature = "qdrant")]
 pub mod qdrant;
 pub mod seed;
 
+#[cfg(feature = "clients")]
+pub use crate::beside::Beside;
 #[cfg(feature = "clients")]
 pub use crate::client::{Answer, Client};
 #[cfg(feature = "clients")]
@@ -24,6 +26,4 @@ pub use crate::node::{DATABASE_VARIABLE, Node, NodeOptions, StartError, on_postg
 pub use crate::omitted::not_tested;
 #[cfg(feature = "clients")]
 pub use crate::program::{Ran, cairn, run};
-#[cfg(feature = "clients")]
-pub use crate::projector::Projector;
 pub use crate::seed::{Seed, fast};

@@ -1,7 +1,8 @@
 //! The task that owns the swarm: it carries out commands, starts sessions, and reports what became of dials.
 
 mod dials;
-mod hints;
+pub(crate) mod hints;
+mod punches;
 mod relays;
 
 use std::collections::{BTreeSet, HashMap};
@@ -24,10 +25,11 @@ use super::session::{Over, Session, Stop, Surroundings};
 use super::{DialFailure, NetworkEvent, PeerKey};
 use dials::Dials;
 use hints::Hints;
+use punches::Punches;
 use relays::Relays;
 
 /// How often what depends on time is looked at.
-const TICK: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(250);
 
 /// What a handle asks for. The sender says that it was carried out.
 #[derive(Debug)]
@@ -46,6 +48,7 @@ pub(super) struct Driver {
     sessions: HashMap<PeerId, Session>,
     dials: Dials,
     hints: Hints,
+    punches: Punches,
     relays: Relays,
     events: mpsc::Sender<Envelope>,
     over: mpsc::Sender<Over>,
@@ -68,6 +71,7 @@ impl Driver {
             sessions: HashMap::new(),
             dials: Dials::default(),
             hints: Hints::default(),
+            punches: Punches::default(),
             relays: Relays::new(relays),
             events,
             over,
@@ -91,7 +95,7 @@ impl Driver {
                 },
                 Some((peer, connection)) = self.over_queue.recv() => self.on_session_over(peer, connection),
                 Ok(place) = events.reserve(), if !self.hints.is_empty() => {
-                    if let Some(event) = self.hints.pop() {
+                    if let Some(event) = self.hints.pop().filter(|event| self.is_news(event)) {
                         place.send(Envelope::hint(event));
                     }
                 }
@@ -181,8 +185,33 @@ impl Driver {
         for peer in self.dials.take_late(now) {
             self.dial_failed(peer, DialFailure::TimedOut);
         }
-        self.sessions.retain(|_, session| !session.is_finished());
+        let finished = self.sessions.iter().filter(|(_, session)| session.is_finished());
+        for (peer, connection) in
+            finished.map(|(peer, session)| (*peer, session.link.connection)).collect::<Vec<_>>()
+        {
+            // That it is over may still be on its way here, or may have been lost with a task that panicked.
+            self.on_session_over(peer, connection);
+            self.sessions.remove(&peer);
+        }
+        self.swarm.behaviour_mut().frames.on_tick();
+        self.punch(now);
         self.relays.on_tick(&mut self.swarm, now);
+    }
+
+    /// Tries again to get through to those whose frames pass a relay.
+    fn punch(&mut self, now: Instant) {
+        let frames = &self.swarm.behaviour().frames;
+        let relayed = self.sessions.iter().filter(|(peer, session)| {
+            let by_relay = session.link.relayed && session.link.dialled && !session.is_over();
+            by_relay && self.policy.standing(peer) == Standing::Friend && !frames.is_linked_directly(peer)
+        });
+        let relayed: Vec<PeerId> = relayed.map(|(peer, _)| *peer).collect();
+        for peer in self.punches.due(&relayed, now) {
+            let address = self.sessions[&peer].link.address.clone();
+            tracing::debug!(%peer, "another try to get through directly");
+            // It is tried again later, whatever comes of it.
+            let _ = self.swarm.dial(dials::options(peer, vec![address]));
+        }
     }
 
     /// Says goodbye to everybody, within a bounded time.
@@ -222,22 +251,26 @@ impl Driver {
     fn dial(&mut self, peer: PeerKey, mut addresses: Vec<Multiaddr>) {
         addresses.truncate(super::limits::MAX_DIAL_ADDRESSES);
         let (key, peer) = (peer, peer.peer_id());
+        // Whoever has heard of an end must not be told, by silence, that the peer is still connected.
+        while let Ok((peer, connection)) = self.over_queue.try_recv() {
+            self.on_session_over(peer, connection);
+        }
         if self.policy.standing(&peer) != Standing::Friend {
             return self.hints.push(NetworkEvent::DialFailed { peer: key, reason: DialFailure::NotAllowed });
         }
         if self.dials.contains(&peer) {
             return;
         }
-        let session = self.sessions.get(&peer).filter(|session| !session.is_over());
-        let connected = match session {
-            Some(session) if !session.link.relayed || addresses.iter().all(is_relayed) => return,
-            Some(_) => true,
-            None => false,
-        };
-        if !connected && self.swarm.is_connected(&peer) {
-            // A substream is opened by whichever side leads, or never.
-            self.dials.insert(peer, None, Instant::now());
-            return self.swarm.behaviour_mut().frames.retry(peer);
+        let session = self.sessions.get_mut(&peer).filter(|session| !session.is_over());
+        let connected = session.is_some();
+        if let Some(session) = session {
+            session.answer_dial();
+            if !session.link.relayed || addresses.iter().all(is_relayed) {
+                return;
+            }
+        } else {
+            // There may be a connection without a substream. Since it may also be dead, another one is made as well.
+            self.swarm.behaviour_mut().frames.retry(peer);
         }
         let options = dials::options(peer, addresses);
         let connection = options.connection_id();
@@ -249,6 +282,14 @@ impl Driver {
         }
     }
 
+    /// Whether an event that had to wait still says something. A failed dial does not, once the peer is there.
+    fn is_news(&mut self, event: &NetworkEvent) -> bool {
+        let NetworkEvent::DialFailed { peer, .. } = event else { return true };
+        let session = self.sessions.get_mut(&peer.peer_id()).filter(|session| !session.is_over());
+        // Should the session end before it is reported, this would be the first that is heard of the dial.
+        session.map(Session::answer_dial).is_none()
+    }
+
     fn dial_failed(&mut self, peer: PeerId, reason: DialFailure) {
         if let Ok(peer) = PeerKey::try_from(peer) {
             tracing::debug!(%peer, %reason, "a dial failed");
@@ -258,33 +299,62 @@ impl Driver {
 
     fn on_opened(&mut self, peer: PeerId, link: Link, stream: libp2p::Stream) {
         let Ok(key) = PeerKey::try_from(peer) else { return };
-        self.dials.remove(&peer);
+        let mut answers_dial = self.dials.remove(&peer);
         let connection = link.connection;
-        let previous = self.sessions.get(&peer);
-        if previous.is_some_and(|previous| previous.link.connection == connection || previous.is_waiting()) {
+        let previous = self.sessions.get_mut(&peer);
+        let refuses = |previous: &&mut Session| previous.link.connection == connection || previous.is_waiting();
+        if let Some(previous) = previous.filter(refuses) {
+            if std::mem::take(&mut answers_dial) {
+                previous.answer_dial();
+            }
             // A second substream on one connection is against the rules. A third session, while the second one still
             // waits for the receiver to hear of the end of the first, would be the start of an endless queue.
             tracing::debug!(%peer, "a substream for frames too many");
             return self.close_connection(peer, connection);
         }
         let previous = self.sessions.remove(&peer);
+        if let Some(previous) = &previous
+            && (!previous.link.relayed || link.relayed)
+        {
+            // The peer has lost it, or there would be no reason for another one.
+            previous.stop(Stop::Yield);
+        }
         let surroundings = Surroundings {
             peer: key,
             trusted: self.policy.standing(&peer) == Standing::Friend,
+            answers_dial,
             events: self.events.clone(),
             over: self.over.clone(),
             previous,
         };
         tracing::debug!(%peer, address = %link.address, relayed = link.relayed, "a substream for frames is open");
+        let is_direct = !link.relayed;
         self.sessions.insert(peer, Session::start(stream, link, surroundings));
+        if is_direct {
+            self.close_relayed(peer);
+        }
+    }
+
+    /// Closes relayed connections that were made to find a direct one. The one of the session before ends with that.
+    fn close_relayed(&mut self, peer: PeerId) {
+        let previous = self.sessions.get(&peer).and_then(Session::follows);
+        for connection in self.swarm.behaviour().frames.relayed_beside(&peer) {
+            if Some(connection) != previous {
+                self.close_connection(peer, connection);
+            }
+        }
     }
 
     fn on_session_over(&mut self, peer: PeerId, connection: ConnectionId) {
         let session = self.sessions.get_mut(&peer).filter(|session| session.link.connection == connection);
-        let leaves = session.is_some_and(|session| {
+        let (mut leaves, mut owes) = (false, false);
+        if let Some(session) = session.filter(|session| !session.is_over()) {
             session.set_over();
-            session.leaves()
-        });
+            (leaves, owes) = (session.leaves(), session.owes_an_answer());
+        }
+        if owes {
+            self.dial_failed(peer, DialFailure::Refused);
+        }
         if leaves {
             let _ = self.swarm.disconnect_peer_id(peer);
         }
@@ -303,15 +373,18 @@ impl Driver {
         match event {
             SwarmEvent::Behaviour(event) => self.on_behaviour_event(event),
             SwarmEvent::ConnectionEstablished { peer_id, .. } => {
+                if let Some(oldest) = self.swarm.behaviour().frames.superfluous(&peer_id) {
+                    self.close_connection(peer_id, oldest);
+                }
                 self.relays.on_connected(&mut self.swarm, peer_id);
             }
-            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
                 tracing::debug!(peer = %peer_id, ?cause, "a connection closed");
-                self.on_connection_closed(peer_id, connection_id, num_established);
+                self.on_connection_closed(peer_id, connection_id);
             }
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id: Some(peer), error } => {
-                let gave_up = self.dials.take_failed(&peer, connection_id, self.swarm.is_connected(&peer));
-                if gave_up {
+                let is_linked = self.swarm.behaviour().frames.is_linked(&peer);
+                if self.dials.take_failed(&peer, connection_id, is_linked) {
                     self.dial_failed(peer, dials::failure(&error));
                 }
             }
@@ -352,7 +425,7 @@ impl Driver {
                 ping::Failure::Unsupported => {}
                 ping::Failure::Timeout | ping::Failure::Other { .. } => {
                     tracing::debug!(%peer, %failure, "no sign of life");
-                    self.swarm.close_connection(connection);
+                    self.on_no_sign_of_life(peer, connection);
                 }
             },
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.hints.discovered(found),
@@ -372,12 +445,21 @@ impl Driver {
         }
     }
 
-    fn on_connection_closed(&mut self, peer: PeerId, connection: ConnectionId, remaining: u32) {
+    /// The end of a connection over TCP waits for what was written to be sent, which is never. Its session does not.
+    fn on_no_sign_of_life(&mut self, peer: PeerId, connection: ConnectionId) {
+        if let Some(session) = self.sessions.get(&peer).filter(|session| session.link.connection == connection) {
+            session.stop(Stop::Cut);
+        }
+        self.close_connection(peer, connection);
+    }
+
+    fn on_connection_closed(&mut self, peer: PeerId, connection: ConnectionId) {
         if let Some(session) = self.sessions.get(&peer).filter(|session| session.link.connection == connection) {
             // Its substream ends by itself, after what has arrived is read. This sees to it that it does.
             session.stop(Stop::Drain);
         }
-        if remaining == 0 && self.dials.remove(&peer) {
+        let is_linked = self.swarm.behaviour().frames.is_linked(&peer);
+        if self.dials.take_failed(&peer, connection, is_linked) {
             self.dial_failed(peer, DialFailure::Refused);
         }
     }

@@ -31,6 +31,18 @@ pub const MAX_DIAL_ADDRESSES: usize = 16;
 /// How long a dial may take, from the first packet to an open substream for frames.
 pub const DIAL_TIME: Duration = Duration::from_secs(12);
 
+/// How long a peer that does not lead waits for a substream before it asks for one: longer than the leader's takes to
+/// come, unless the leader still believes in another connection.
+pub const ASK_AFTER: Duration = Duration::from_secs(1);
+
+/// How long a substream may take to open before a newer connection is asked for one too.
+pub const OPEN_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long after frames began to pass a relay a new attempt is made to get through directly; it doubles with each.
+pub const FIRST_PUNCH: Duration = Duration::from_secs(2);
+/// The longest pause between two such attempts.
+pub const LONGEST_PUNCH_PAUSE: Duration = Duration::from_secs(5 * 60);
+
 /// How long a connection without any open substream stays. It must outlast the detection of a dead peer, so that a
 /// peer which restarted and dialled again still has its connection when the old one is found dead.
 pub const IDLE_TIME: Duration = Duration::from_secs(30);
@@ -42,6 +54,9 @@ pub const PING_TIME: Duration = Duration::from_secs(10);
 
 /// How long frames that were queued may still be written when a connection is closed by `disconnect` or `shutdown`.
 pub const DRAIN_TIME: Duration = Duration::from_secs(2);
+
+/// How long frames that have arrived may still be received from a connection that a newer one of the peer replaces.
+pub const YIELD_TIME: Duration = Duration::from_millis(250);
 
 /// How long `shutdown` waits for connections to close, after they were drained.
 pub const CLOSE_TIME: Duration = Duration::from_secs(2);
@@ -57,6 +72,9 @@ pub const MAX_ESTABLISHED_INCOMING: u32 = 192;
 /// Connections with one peer. Two from a simultaneous dial, one over a relay, two from punching a hole and one from a
 /// check of reachability can exist at once, and a dead one may linger.
 pub const MAX_ESTABLISHED_PER_PEER: u32 = 8;
+/// Connections with one peer beyond which the oldest that is not in use is closed when a new one comes: below
+/// [`MAX_ESTABLISHED_PER_PEER`], so that a peer which was killed again and again is not kept out by what it left behind.
+pub const MAX_LINKS_PER_PEER: usize = 5;
 /// Streams of all protocols that one peer may have open on a connection.
 pub const MAX_STREAMS: u32 = 64;
 /// The share of the machine's memory beyond which no connection is made.

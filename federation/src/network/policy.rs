@@ -9,7 +9,7 @@ use super::PeerKey;
 
 /// What a peer is to this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(crate) enum Standing {
     /// Its key was allowed.
     Friend,
     /// It is configured as a relay: it may be connected to, and exchanges no frames.
@@ -21,7 +21,7 @@ pub(super) enum Standing {
 }
 
 #[derive(Debug)]
-pub(super) struct Policy {
+pub(crate) struct Policy {
     rules: Mutex<Rules>,
 }
 
@@ -36,7 +36,7 @@ struct Rules {
 
 impl Standing {
     /// Whether frames are exchanged with such a peer.
-    pub(super) fn has_frames(self) -> bool {
+    pub(crate) fn has_frames(self) -> bool {
         match self {
             Self::Friend | Self::Stranger => true,
             Self::Relay | Self::Refused => false,
@@ -45,12 +45,16 @@ impl Standing {
 }
 
 impl Policy {
-    pub(super) fn new(relays: impl IntoIterator<Item = PeerId>) -> Self {
-        let rules = Rules { relays: relays.into_iter().collect(), ..Rules::default() };
+    pub(crate) fn new(
+        relays: impl IntoIterator<Item = PeerId>,
+        friends: impl IntoIterator<Item = PeerKey>,
+    ) -> Self {
+        let friends = friends.into_iter().map(PeerId::from).collect();
+        let rules = Rules { relays: relays.into_iter().collect(), friends, ..Rules::default() };
         Self { rules: Mutex::new(rules) }
     }
 
-    pub(super) fn standing(&self, peer: &PeerId) -> Standing {
+    pub(crate) fn standing(&self, peer: &PeerId) -> Standing {
         let rules = self.rules.lock();
         if rules.closed || rules.blocked.contains(peer) || PeerKey::try_from(*peer).is_err() {
             Standing::Refused
@@ -65,24 +69,24 @@ impl Policy {
         }
     }
 
-    pub(super) fn allow(&self, peer: PeerId) {
+    pub(crate) fn allow(&self, peer: PeerId) {
         let mut rules = self.rules.lock();
         rules.blocked.remove(&peer);
         rules.friends.insert(peer);
     }
 
-    pub(super) fn block(&self, peer: PeerId) {
+    pub(crate) fn block(&self, peer: PeerId) {
         let mut rules = self.rules.lock();
         rules.friends.remove(&peer);
         rules.blocked.insert(peer);
     }
 
-    pub(super) fn admit_strangers(&self, admit: bool) {
+    pub(crate) fn admit_strangers(&self, admit: bool) {
         self.rules.lock().door_open = admit;
     }
 
     /// Refuses everybody from now on.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.rules.lock().closed = true;
     }
 }
@@ -94,7 +98,7 @@ mod tests {
     #[test]
     fn the_last_word_about_a_peer_counts() {
         let [friend, relay, unknown] = [1, 2, 3].map(|byte| PeerKey::from_bytes([byte; 32]).peer_id());
-        let policy = Policy::new([relay]);
+        let policy = Policy::new([relay], []);
         let all = |policy: &Policy| [friend, relay, unknown].map(|peer| policy.standing(&peer));
         assert_eq!(all(&policy), [Standing::Refused, Standing::Relay, Standing::Refused]);
         policy.allow(friend);

@@ -27,7 +27,7 @@ pub struct NetworkEvents {
 
 /// An event on its way, with what is due when it is received.
 #[derive(Debug)]
-pub(super) struct Envelope {
+pub(crate) struct Envelope {
     event: NetworkEvent,
     due: Due,
 }
@@ -45,38 +45,38 @@ enum Due {
 /// moment in which things happen instead, a frame meant for a connection that was just lost could be the first one of
 /// the next connection.
 #[derive(Debug, Default)]
-pub(super) struct Connections {
+pub(crate) struct Connections {
     outgoing: Mutex<HashMap<PeerKey, Outgoing>>,
 }
 
 /// The way to the task that writes to a peer.
 #[derive(Clone, Debug)]
-pub(super) struct Outgoing {
+pub(crate) struct Outgoing {
     frames: mpsc::Sender<Queued>,
     bytes: Arc<Semaphore>,
 }
 
 /// A frame that waits to be written. It counts until it is dropped.
 #[derive(Debug)]
-pub(super) struct Queued {
-    pub(super) frame: Bytes,
+pub(crate) struct Queued {
+    pub(crate) frame: Bytes,
     _permit: OwnedSemaphorePermit,
 }
 
 /// A queue for events, with both of its ends.
-pub(super) fn events(connections: Arc<Connections>) -> (mpsc::Sender<Envelope>, NetworkEvents) {
+pub(crate) fn events(connections: Arc<Connections>) -> (mpsc::Sender<Envelope>, NetworkEvents) {
     let (sender, queue) = mpsc::channel(EVENT_QUEUE);
     (sender, NetworkEvents { queue, connections })
 }
 
 /// A queue for frames to one peer, with both of its ends.
-pub(super) fn outgoing() -> (Outgoing, mpsc::Receiver<Queued>) {
+pub(crate) fn outgoing() -> (Outgoing, mpsc::Receiver<Queued>) {
     let (frames, queue) = mpsc::channel(OUTGOING_FRAMES);
     (Outgoing { frames, bytes: Arc::new(Semaphore::new(OUTGOING_BYTES)) }, queue)
 }
 
 /// How many permits a frame of so many bytes takes.
-pub(super) fn weight(length: usize) -> u32 {
+pub(crate) fn weight(length: usize) -> u32 {
     u32::try_from(length).expect("a frame was checked to be at most MAX_FRAME_BYTES long")
 }
 
@@ -113,25 +113,25 @@ impl Stream for NetworkEvents {
 
 impl Envelope {
     /// An event that changes nothing.
-    pub(super) fn hint(event: NetworkEvent) -> Self {
+    pub(crate) fn hint(event: NetworkEvent) -> Self {
         Self { event, due: Due::Nothing }
     }
 
-    pub(super) fn frame(peer: PeerKey, bytes: Bytes, permit: OwnedSemaphorePermit) -> Self {
+    pub(crate) fn frame(peer: PeerKey, bytes: Bytes, permit: OwnedSemaphorePermit) -> Self {
         Self { event: NetworkEvent::Frame { peer, bytes }, due: Due::Release(permit) }
     }
 
-    pub(super) fn connected(event: NetworkEvent, outgoing: Outgoing) -> Self {
+    pub(crate) fn connected(event: NetworkEvent, outgoing: Outgoing) -> Self {
         Self { event, due: Due::Connect(outgoing) }
     }
 
-    pub(super) fn disconnected(peer: PeerKey) -> Self {
+    pub(crate) fn disconnected(peer: PeerKey) -> Self {
         Self { event: NetworkEvent::Disconnected { peer }, due: Due::Disconnect }
     }
 }
 
 impl Connections {
-    pub(super) async fn send(&self, peer: PeerKey, frame: Bytes) -> Result<(), SendError> {
+    pub(crate) async fn send(&self, peer: PeerKey, frame: Bytes) -> Result<(), SendError> {
         if frame.len() > MAX_FRAME_BYTES {
             return Err(SendError::TooLong { peer, length: frame.len() });
         }
@@ -143,7 +143,7 @@ impl Connections {
 
 impl Outgoing {
     /// `None` if the other end is gone.
-    pub(super) async fn send(self, frame: Bytes) -> Option<()> {
+    pub(crate) async fn send(self, frame: Bytes) -> Option<()> {
         // The place in the queue comes first: it is what ends the wait when the other end goes away.
         let place = self.frames.reserve().await.ok()?;
         let permit = tokio::select! {

@@ -1,6 +1,6 @@
-//! A session: one substream for frames, from `Connected` to `Disconnected`, in a task of its own.
+//! A session: one pipe for frames, from `Connected` to `Disconnected`, in a task of its own.
 //!
-//! Frames go straight between the substream and the queues, never through the task that owns the swarm: a receiver
+//! Frames go straight between the pipe and the queues, never through the task that owns the connections: a receiver
 //! that is slow holds back its peers and nothing else.
 
 mod wire;
@@ -9,24 +9,43 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures::AsyncReadExt;
 use libp2p::PeerId;
-use libp2p::swarm::{ConnectionId, Stream};
+use libp2p::swarm::ConnectionId;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::frames::Link;
-use super::limits::DRAIN_TIME;
+use super::limits::{DRAIN_TIME, YIELD_TIME};
 use super::queue::{self, Envelope, Queued};
 use super::{NetworkEvent, PeerKey};
-use wire::Intake;
+pub(crate) use wire::Intake;
+
+/// What carries frames both ways: a substream of libp2p, or a call of gRPC.
+///
+/// Frames arrive in order and whole. Nothing is read while the intake has no room, and nothing is taken from the queue
+/// that cannot be written, so that what is on its way is bounded.
+pub(crate) trait Pipe: Send + 'static {
+    /// What reads into the intake until there is a reason not to; and what writes the queue until `drain` ends or every
+    /// sender is gone, then what is left in it, and closes this side. Dropping both gives the pipe up.
+    fn halves(
+        self,
+        intake: Intake,
+        queue: mpsc::Receiver<Queued>,
+        drain: impl Future<Output = ()> + Send,
+    ) -> (impl Future<Output = End> + Send, impl Future<Output = std::io::Result<()>> + Send);
+}
 
 /// The driver's view of a session.
-pub(super) struct Session {
-    pub(super) link: Link,
+pub(crate) struct Session {
+    pub(crate) link: Link,
     stop: watch::Sender<Stop>,
     trusted: Arc<AtomicBool>,
     started: Arc<AtomicBool>,
+    reported: Arc<AtomicBool>,
+    /// The connection of the session before it.
+    follows: Option<ConnectionId>,
+    /// Whether somebody dialled, and has heard nothing of it unless this session was reported.
+    answers_dial: bool,
     over: bool,
     leaves: bool,
     task: JoinHandle<()>,
@@ -34,35 +53,39 @@ pub(super) struct Session {
 
 /// How a session should end, if it should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stop {
+pub(crate) enum Stop {
     No,
     /// Write what is queued, within [`DRAIN_TIME`].
     Drain,
+    /// The peer has lost it: only what has arrived is read, within [`YIELD_TIME`].
+    Yield,
     /// At once.
     Cut,
 }
 
 /// Told to the driver when no more frames pass, which may be before `Disconnected` was received.
-pub(super) type Over = (PeerId, ConnectionId);
+pub(crate) type Over = (PeerId, ConnectionId);
 
 /// What a session needs of its surroundings.
-pub(super) struct Surroundings {
-    pub(super) peer: PeerKey,
-    pub(super) trusted: bool,
-    pub(super) events: mpsc::Sender<Envelope>,
-    pub(super) over: mpsc::Sender<Over>,
+pub(crate) struct Surroundings {
+    pub(crate) peer: PeerKey,
+    pub(crate) trusted: bool,
+    /// Whether a dial led to it, of which nothing was said yet.
+    pub(crate) answers_dial: bool,
+    pub(crate) events: mpsc::Sender<Envelope>,
+    pub(crate) over: mpsc::Sender<Over>,
     /// The peer's session before this one.
-    pub(super) previous: Option<Session>,
+    pub(crate) previous: Option<Session>,
 }
 
 /// Why no more frames pass.
 #[derive(Debug, thiserror::Error)]
-enum End {
+pub(crate) enum End {
     #[error("this node ended it")]
     Stopped,
     #[error("nobody receives events any more")]
     Unheard,
-    #[error("the substream is done with")]
+    #[error("the pipe is done with")]
     Io(#[from] std::io::Error),
     #[error("the peer announced a frame of {0} bytes")]
     TooLong(usize),
@@ -71,10 +94,14 @@ enum End {
 }
 
 impl Session {
-    pub(super) fn start(stream: Stream, link: Link, surroundings: Surroundings) -> Self {
-        let Surroundings { peer, trusted, events, over, previous } = surroundings;
+    pub(crate) fn start(pipe: impl Pipe, link: Link, surroundings: Surroundings) -> Self {
+        let Surroundings { peer, trusted, mut answers_dial, events, over, previous } = surroundings;
+        // What the one before it owes is owed by this one.
+        answers_dial |= previous.as_ref().is_some_and(Self::owes_an_answer);
+        let follows = previous.as_ref().map(|previous| previous.link.connection);
         let (stop, stopped) = watch::channel(Stop::No);
-        let (trusted, started) = (Arc::new(AtomicBool::new(trusted)), Arc::new(AtomicBool::new(false)));
+        let trusted = Arc::new(AtomicBool::new(trusted));
+        let (started, reported) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let task = Task {
             peer,
             link: link.clone(),
@@ -83,13 +110,14 @@ impl Session {
             stop: stopped,
             trusted: Arc::clone(&trusted),
             started: Arc::clone(&started),
+            reported: Arc::clone(&reported),
         };
-        let task = tokio::spawn(task.run(stream, previous));
-        Self { link, stop, trusted, started, over: false, leaves: false, task }
+        let task = tokio::spawn(task.run(pipe, previous));
+        Self { link, stop, trusted, started, reported, follows, answers_dial, over: false, leaves: false, task }
     }
 
     /// A later stop may be harder than the one before, never softer.
-    pub(super) fn stop(&self, stop: Stop) {
+    pub(crate) fn stop(&self, stop: Stop) {
         self.stop.send_if_modified(|current| {
             let harder = stop > *current;
             *current = stop.max(*current);
@@ -98,35 +126,50 @@ impl Session {
     }
 
     /// Ends it, and with it every connection with the peer.
-    pub(super) fn leave(&mut self) {
+    pub(crate) fn leave(&mut self) {
         self.leaves = true;
         self.stop(Stop::Drain);
     }
 
-    pub(super) fn leaves(&self) -> bool {
+    pub(crate) fn leaves(&self) -> bool {
         self.leaves
     }
 
     /// Lifts the limits for strangers.
-    pub(super) fn trust(&self) {
+    pub(crate) fn trust(&self) {
         self.trusted.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn is_over(&self) -> bool {
+    /// The connection of the session before it, which closes when that one has ended.
+    pub(crate) fn follows(&self) -> Option<ConnectionId> {
+        self.follows
+    }
+
+    /// Takes note that somebody dialled while it was there, and waits for news of it.
+    pub(crate) fn answer_dial(&mut self) {
+        self.answers_dial = true;
+    }
+
+    /// Whether its end, now, would be the first that is heard of a dial.
+    pub(crate) fn owes_an_answer(&self) -> bool {
+        self.answers_dial && !self.reported.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
         self.over
     }
 
-    pub(super) fn set_over(&mut self) {
+    pub(crate) fn set_over(&mut self) {
         self.over = true;
     }
 
     /// Whether it still waits for the end of the session before it.
-    pub(super) fn is_waiting(&self) -> bool {
+    pub(crate) fn is_waiting(&self) -> bool {
         !self.started.load(Ordering::Relaxed)
     }
 
     /// Whether its last event was queued.
-    pub(super) fn is_finished(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         self.task.is_finished()
     }
 }
@@ -139,10 +182,11 @@ struct Task {
     stop: watch::Receiver<Stop>,
     trusted: Arc<AtomicBool>,
     started: Arc<AtomicBool>,
+    reported: Arc<AtomicBool>,
 }
 
 impl Task {
-    async fn run(mut self, stream: Stream, previous: Option<Session>) {
+    async fn run(mut self, pipe: impl Pipe, previous: Option<Session>) {
         if let Some(previous) = previous {
             previous.stop(Stop::Drain);
             // Its events come before those of this session. A task that panicked has none left.
@@ -152,7 +196,7 @@ impl Task {
         let queue = self.report_connected().await;
         let was_reported = queue.is_some();
         let end = match queue {
-            Some(queue) => self.exchange(stream, queue).await,
+            Some(queue) => self.exchange(pipe, queue).await,
             None => End::Stopped,
         };
         let peer = self.peer;
@@ -173,21 +217,23 @@ impl Task {
         }?;
         let (outgoing, queue) = queue::outgoing();
         let Link { address, relayed, .. } = self.link.clone();
+        self.reported.store(true, Ordering::Release);
         place.send(Envelope::connected(NetworkEvent::Connected { peer: self.peer, address, relayed }, outgoing));
         Some(queue)
     }
 
     /// Reads and writes until either side has had enough. Whoever is asked to stop writes what is queued and closes
     /// its half; the other one reads that to the end, then lets go.
-    async fn exchange(&self, stream: Stream, queue: mpsc::Receiver<Queued>) -> End {
-        let (reader, writer) = stream.split();
+    async fn exchange(&self, pipe: impl Pipe, queue: mpsc::Receiver<Queued>) -> End {
         let intake = Intake::new(self.peer, self.events.clone(), Arc::clone(&self.trusted));
-        let mut reading = pin!(intake.read_frames(reader));
-        let mut writing = pin!(wire::write_frames(writer, queue, self.until(Stop::Drain)));
+        let (reading, writing) = pipe.halves(intake, queue, self.until(Stop::Drain));
+        let (mut reading, mut writing) = (pin!(reading), pin!(writing));
         let mut cut = pin!(self.until(Stop::Cut));
         let mut overtime = pin!(async {
-            self.until(Stop::Drain).await;
-            tokio::time::sleep(DRAIN_TIME).await;
+            tokio::select! {
+                () = async { self.until(Stop::Drain).await; tokio::time::sleep(DRAIN_TIME).await } => {}
+                () = async { self.until(Stop::Yield).await; tokio::time::sleep(YIELD_TIME).await } => {}
+            }
         });
         let mut written = false;
         loop {

@@ -31,7 +31,6 @@ async fn who_is_killed_again_and_again_has_everything_in_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a connection that ends before it was announced is never dialled again"]
 async fn who_is_killed_again_before_they_have_met_has_everything_in_the_end() {
     kill_again_and_again(10, Again::Anyhow).await;
 }

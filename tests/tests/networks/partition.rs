@@ -70,7 +70,6 @@ fn both_write_while_the_link_is_down_and_agree_when_it_is_up() {
 }
 
 #[test]
-#[ignore = "over TCP, who has found that the other is gone does not say so as long as the connection cannot be closed"]
 fn both_write_while_the_link_is_down_and_agree_when_it_is_up_over_tcp() {
     within("a partition over TCP", async |lab| both_go_on(lab, By::Tcp).await);
 }

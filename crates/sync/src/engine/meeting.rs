@@ -36,12 +36,36 @@ pub(super) struct Stranger {
     addresses: Vec<String>,
 }
 
+/// How long a dial may go without news, in milliseconds, before it is taken for failed. The transport says what became of it, long
+/// before; but a device is never left alone for ever because that was lost.
+const DIALLED_FOR_MS: u64 = 30_000;
+/// The most addresses of a device.
+const MAX_ADDRESSES: usize = 16;
+
 /// When a device is dialled next.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Dialling {
     failures: u32,
     next_at: u64,
-    under_way: bool,
+    /// When the dial that is under way began.
+    under_way: Option<u64>,
+}
+
+impl Dialling {
+    fn failed(&mut self, device: DeviceKey, now: u64) {
+        self.under_way = None;
+        self.next_at = now + pause(self.failures, device);
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    fn is_due(&self, now: u64) -> bool {
+        self.under_way.is_none() && self.next_at <= now
+    }
+
+    /// Something is different: the next try need not wait.
+    fn hurry(&mut self) {
+        (self.failures, self.next_at) = (0, 0);
+    }
 }
 
 impl Session {
@@ -97,13 +121,30 @@ impl Engine {
         self.taken_up.keys().copied()
     }
 
-    /// A device can be found somewhere: it is dialled there too, if it is one that this brain knows.
-    pub fn found(&mut self, device: DeviceKey, addresses: Vec<String>) {
+    /// A device can be found somewhere: it is dialled there first, and soon, if it is one that this brain knows.
+    pub fn found(&mut self, device: DeviceKey, mut addresses: Vec<String>) {
         let known = self.peers.values_mut().find_map(|peer| peer.devices.get_mut(&device));
         if let Some(known) = known
             && !addresses.is_empty()
         {
+            addresses.truncate(MAX_ADDRESSES);
+            // Whoever says so proves nothing: what was known before is not forgotten.
+            for before in std::mem::take(known) {
+                if addresses.len() < MAX_ADDRESSES && !addresses.contains(&before) {
+                    addresses.push(before);
+                }
+            }
             *known = addresses;
+            self.dialling.entry(device).or_default().hurry();
+        }
+    }
+
+    /// Where others can find this device from now on. Elsewhere than before means another network, perhaps one in which others can be
+    /// reached who could not be.
+    pub fn set_addresses(&mut self, addresses: Vec<String>) {
+        if self.own.addresses != addresses {
+            self.own.addresses = addresses;
+            self.dialling.values_mut().for_each(Dialling::hurry);
         }
     }
 
@@ -135,10 +176,7 @@ impl Engine {
 
     pub(super) fn disconnected(&mut self, device: DeviceKey, now: u64, effects: &mut Vec<Effect>) {
         let session = self.sessions.remove(&device);
-        let dialling = self.dialling.entry(device).or_default();
-        dialling.under_way = false;
-        dialling.next_at = now + pause(dialling.failures, device);
-        dialling.failures = dialling.failures.saturating_add(1);
+        self.dialling.entry(device).or_default().failed(device, now);
         if let Some(brain) = session.and_then(|session| session.brain) {
             effects.push(Effect::Tell(News::Offline(brain)));
         }
@@ -325,19 +363,23 @@ impl Engine {
 
     /// Dials whom it knows and does not hear from, each in its turn.
     fn dial(&mut self, now: u64, effects: &mut Vec<Effect>) {
+        for (device, dialling) in &mut self.dialling {
+            // A clock that was put back starts the wait anew.
+            if dialling.under_way.is_some_and(|since| now.abs_diff(since) >= DIALLED_FOR_MS) {
+                dialling.failed(*device, now);
+            }
+        }
         let peers = self.peers.values().filter(|peer| !peer.blocked).flat_map(|peer| &peer.devices);
         let taken = self.taken_up.iter().map(|(device, (_, taken))| (device, &taken.addresses));
         let reachable = peers
             .chain(taken)
             .filter(|(device, addresses)| !addresses.is_empty() && !self.sessions.contains_key(device));
         let due: Vec<_> = reachable
-            .filter(|(device, _)| {
-                self.dialling.get(device).is_none_or(|dialling| !dialling.under_way && dialling.next_at <= now)
-            })
+            .filter(|(device, _)| self.dialling.get(device).is_none_or(|dialling| dialling.is_due(now)))
             .map(|(device, addresses)| (*device, addresses.clone()))
             .collect();
         for (device, addresses) in due {
-            self.dialling.entry(device).or_default().under_way = true;
+            self.dialling.entry(device).or_default().under_way = Some(now);
             effects.push(Effect::Dial { device, addresses });
         }
     }
@@ -359,4 +401,75 @@ fn pause(failures: u32, device: DeviceKey) -> u64 {
     let pause = FIRST_PAUSE_MS.saturating_mul(1 << failures.min(20)).min(LONGEST_PAUSE_MS);
     let jitter = u64::from(device.bytes()[0]) * pause / 1_024;
     pause + jitter
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+
+    use super::super::{Identity, Input};
+    use super::*;
+    use crate::certificate::Certificate;
+    use crate::key::Epoch;
+
+    const ADDRESS: &str = "/ip4/192.0.2.7/udp/7412/quic-v1";
+
+    /// An engine that knows one other device.
+    fn engine() -> (Engine, DeviceKey) {
+        let [brain, device, other, its_device] = [1, 2, 3, 4].map(|of| SigningKey::from_bytes(&[of; 32]));
+        let certificate = Certificate::make(&brain, DeviceKey::of(&device), Epoch([5; 16]), 0);
+        let mut engine =
+            Engine::new(Identity { device, certificate, name: "A brain".into(), addresses: Vec::new() });
+        let its_device = DeviceKey::of(&its_device);
+        let devices = BTreeMap::from([(its_device, vec![ADDRESS.to_owned()])]);
+        engine.restore_peer(BrainKey::of(&other), Peer { name: "Another".into(), devices, blocked: false });
+        (engine, its_device)
+    }
+
+    fn dialled(engine: &mut Engine, now: u64) -> Option<Vec<String>> {
+        engine.handle(Input::Tick, now).into_iter().find_map(|effect| match effect {
+            Effect::Dial { addresses, .. } => Some(addresses),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn a_dial_of_which_nothing_is_heard_is_made_again() {
+        let (mut engine, _) = engine();
+        let mut now = 1_000_000;
+        for _ in 0..5 {
+            assert!(dialled(&mut engine, now).is_some());
+            assert_eq!(dialled(&mut engine, now + DIALLED_FOR_MS - 1), None, "it is under way");
+            now += DIALLED_FOR_MS;
+            assert_eq!(dialled(&mut engine, now), None, "taken for failed, there is a pause");
+            now += 2 * LONGEST_PAUSE_MS;
+        }
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_minute_and_end_when_something_changed() {
+        let (mut engine, device) = engine();
+        let mut now = 1_000_000;
+        assert!(dialled(&mut engine, now).is_some());
+        for _ in 0..20 {
+            engine.handle(Input::Disconnected { device }, now);
+            assert_eq!(dialled(&mut engine, now), None);
+            now += 60_000;
+            assert!(dialled(&mut engine, now).is_some());
+        }
+        engine.handle(Input::Disconnected { device }, now);
+        assert_eq!(dialled(&mut engine, now + 20_000), None);
+        engine.set_addresses(vec!["/ip4/198.51.100.1/udp/7412/quic-v1".into()]);
+        assert!(dialled(&mut engine, now + 20_000).is_some(), "this device is in another network");
+        engine.handle(Input::Disconnected { device }, now + 20_000);
+        assert_eq!(dialled(&mut engine, now + 20_000), None);
+        engine.found(device, vec!["/ip4/10.0.0.7/udp/7412/quic-v1".into()]);
+        let addresses = dialled(&mut engine, now + 20_000).expect("it was seen nearby");
+        assert_eq!(addresses, ["/ip4/10.0.0.7/udp/7412/quic-v1", ADDRESS], "nothing is forgotten");
+        for port in 0..100 {
+            engine.found(device, vec![format!("/ip4/10.0.0.7/udp/{port}/quic-v1")]);
+        }
+        engine.handle(Input::Disconnected { device }, now);
+        assert!(dialled(&mut engine, now + 60_000).is_some_and(|addresses| addresses.len() == MAX_ADDRESSES));
+    }
 }

@@ -33,11 +33,13 @@ impl Dials {
         self.0.remove(peer).is_some()
     }
 
-    /// Says whether the dial failed for good with this connection. If the peer is connected, because it dialled too,
-    /// a substream may still come up.
-    pub(super) fn take_failed(&mut self, peer: &PeerId, failed: ConnectionId, is_connected: bool) -> bool {
-        let own = self.0.get(peer).is_some_and(|dial| dial.connection == Some(failed));
-        own && !is_connected && self.remove(peer)
+    /// Says whether the dial failed for good with the end of this connection, made or not. While the peer is linked by
+    /// another one, because it dialled too, a substream may still come up.
+    pub(super) fn take_failed(&mut self, peer: &PeerId, failed: ConnectionId, is_linked: bool) -> bool {
+        let Some(dial) = self.0.get_mut(peer) else { return false };
+        // A connection that ends says nothing about one that is still being made.
+        dial.connection.take_if(|own| *own == failed);
+        dial.connection.is_none() && !is_linked && self.remove(peer)
     }
 
     /// Takes out those that have lasted for too long.
@@ -75,4 +77,21 @@ fn cause_of(error: &dyn std::error::Error) -> String {
         cause = source;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_an_older_connection_is_no_end_of_a_dial() {
+        let peer = crate::PeerKey::from_bytes([1; 32]).peer_id();
+        let [stale, own] = [1, 2].map(ConnectionId::new_unchecked);
+        let mut dials = Dials::default();
+        dials.insert(peer, Some(own), Instant::now());
+        assert!(!dials.take_failed(&peer, stale, false));
+        assert!(!dials.take_failed(&peer, own, true), "another connection is left");
+        assert!(dials.take_failed(&peer, stale, false), "that one ended too");
+        assert!(!dials.contains(&peer));
+    }
 }

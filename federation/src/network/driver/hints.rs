@@ -8,10 +8,10 @@ use crate::network::limits::{HINT_QUEUE, MAX_DIAL_ADDRESSES};
 use crate::network::{NetworkEvent, PeerKey};
 
 #[derive(Default)]
-pub(super) struct Hints(VecDeque<NetworkEvent>);
+pub(crate) struct Hints(VecDeque<NetworkEvent>);
 
 impl Hints {
-    pub(super) fn push(&mut self, event: NetworkEvent) {
+    pub(crate) fn push(&mut self, event: NetworkEvent) {
         // What is already waiting need not be said twice.
         if self.0.contains(&event) {
             return;
@@ -24,7 +24,7 @@ impl Hints {
     }
 
     /// Takes in what a peer claims about itself; peers without an ed25519 key are passed over.
-    pub(super) fn discovered(&mut self, found: impl IntoIterator<Item = (PeerId, Multiaddr)>) {
+    pub(crate) fn discovered(&mut self, found: impl IntoIterator<Item = (PeerId, Multiaddr)>) {
         let mut peers: BTreeMap<PeerKey, Vec<Multiaddr>> = BTreeMap::new();
         for (peer, address) in found {
             let Ok(peer) = PeerKey::try_from(peer) else { continue };
@@ -38,11 +38,11 @@ impl Hints {
         }
     }
 
-    pub(super) fn pop(&mut self) -> Option<NetworkEvent> {
+    pub(crate) fn pop(&mut self) -> Option<NetworkEvent> {
         self.0.pop_front()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }

@@ -32,8 +32,10 @@ pub(crate) enum In {
 /// What a connection reports.
 #[derive(Debug)]
 pub(crate) enum Out {
-    /// A substream is open, by either side.
+    /// A substream is open that this side asked for.
     Opened(Stream),
+    /// A substream is open that the remote asked for.
+    Asked(Stream),
     /// The remote does not speak the protocol, or did not answer.
     Declined,
     /// The remote speaks the protocol after all.
@@ -82,7 +84,7 @@ impl ConnectionHandler for Handler {
 
     fn on_connection_event(&mut self, event: ConnectionEvent<'_, Upgrade, Upgrade>) {
         let out = match event {
-            ConnectionEvent::FullyNegotiatedInbound(inbound) => Out::Opened(inbound.protocol),
+            ConnectionEvent::FullyNegotiatedInbound(inbound) => Out::Asked(inbound.protocol),
             ConnectionEvent::FullyNegotiatedOutbound(outbound) => Out::Opened(outbound.protocol),
             ConnectionEvent::DialUpgradeError(failed) => {
                 tracing::debug!(error = %failed.error, "no substream for frames");

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use futures::io::BufReader;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{Semaphore, mpsc};
+use libp2p::swarm::Stream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::End;
+use super::{End, Pipe};
 use crate::network::PeerKey;
 use crate::network::limits::{
     INCOMING_BYTES, MAX_FRAME_BYTES, STRANGER_BYTES, STRANGER_FRAME_BYTES, STRANGER_FRAMES,
@@ -28,11 +29,12 @@ const WRITE_BYTES: usize = 64 * 1024;
 const COPY_BYTES: usize = 8 * 1024;
 
 /// Takes in the frames of one peer.
-pub(super) struct Intake {
+pub(crate) struct Intake {
     peer: PeerKey,
     events: mpsc::Sender<Envelope>,
     budget: Arc<Semaphore>,
     trusted: Arc<AtomicBool>,
+    allowance: Allowance,
 }
 
 /// What a stranger may still send.
@@ -41,41 +43,64 @@ struct Allowance {
     bytes: usize,
 }
 
+impl Pipe for Stream {
+    fn halves(
+        self,
+        mut intake: Intake,
+        queue: mpsc::Receiver<Queued>,
+        drain: impl Future<Output = ()> + Send,
+    ) -> (impl Future<Output = End> + Send, impl Future<Output = io::Result<()>> + Send) {
+        let (reader, writer) = self.split();
+        let reading = async move { intake.read_frames(reader).await };
+        (reading, write_frames(writer, queue, drain))
+    }
+}
+
 impl Intake {
     pub(super) fn new(peer: PeerKey, events: mpsc::Sender<Envelope>, trusted: Arc<AtomicBool>) -> Self {
-        Self { peer, events, budget: Arc::new(Semaphore::new(INCOMING_BYTES)), trusted }
+        let allowance = Allowance { frames: STRANGER_FRAMES, bytes: STRANGER_BYTES };
+        Self { peer, events, budget: Arc::new(Semaphore::new(INCOMING_BYTES)), trusted, allowance }
     }
 
     /// Hands on frames until there is a reason not to. While the queue of events is full nothing is read, and so the
     /// windows of the transport fill up and hold back the peer.
-    pub(super) async fn read_frames(&self, reader: impl AsyncRead + Unpin) -> End {
+    async fn read_frames(&mut self, reader: impl AsyncRead + Unpin) -> End {
         let mut reader = BufReader::with_capacity(READ_BYTES, reader);
-        let mut allowance = Allowance { frames: STRANGER_FRAMES, bytes: STRANGER_BYTES };
         loop {
-            if let Err(end) = self.read_frame(&mut reader, &mut allowance).await {
+            if let Err(end) = self.read_frame(&mut reader).await {
                 return end;
             }
         }
     }
 
-    async fn read_frame(
-        &self,
-        reader: &mut BufReader<impl AsyncRead + Unpin>,
-        allowance: &mut Allowance,
-    ) -> Result<(), End> {
+    async fn read_frame(&mut self, reader: &mut BufReader<impl AsyncRead + Unpin>) -> Result<(), End> {
         let mut length = [0; LENGTH_BYTES];
         reader.read_exact(&mut length).await?;
         let length = u32::from_be_bytes(length) as usize;
+        let permit = self.room_for(length).await?;
+        let bytes = read_body(reader, length).await?;
+        self.hand_on(bytes, permit).await
+    }
+
+    /// Takes in a frame that was read already. Whoever reads so holds one frame without room for it, and no more.
+    pub(crate) async fn take_in(&mut self, frame: Bytes) -> Result<(), End> {
+        let permit = self.room_for(frame.len()).await?;
+        self.hand_on(frame, permit).await
+    }
+
+    async fn room_for(&mut self, length: usize) -> Result<OwnedSemaphorePermit, End> {
         if length > MAX_FRAME_BYTES {
             return Err(End::TooLong(length));
         }
         if !self.trusted.load(Ordering::Relaxed) {
-            allowance.spend(length)?;
+            self.allowance.spend(length)?;
         }
         let permit = Arc::clone(&self.budget).acquire_many_owned(queue::weight(length)).await;
-        let permit = permit.expect("the budget is never closed");
-        let bytes = read_body(reader, length).await?;
-        self.events.send(Envelope::frame(self.peer, bytes, permit)).await.map_err(|_| End::Unheard)
+        Ok(permit.expect("the budget is never closed"))
+    }
+
+    async fn hand_on(&self, frame: Bytes, permit: OwnedSemaphorePermit) -> Result<(), End> {
+        self.events.send(Envelope::frame(self.peer, frame, permit)).await.map_err(|_| End::Unheard)
     }
 }
 
@@ -109,7 +134,7 @@ fn affordable(arrived: usize, length: usize) -> usize {
 }
 
 /// Writes what is queued until `drain` ends or every sender is gone; then what is left, and closes the substream.
-pub(super) async fn write_frames(
+async fn write_frames(
     mut writer: impl AsyncWrite + Unpin,
     mut queue: mpsc::Receiver<Queued>,
     drain: impl Future<Output = ()>,
@@ -211,7 +236,7 @@ mod tests {
         result.expect("memory can be written to");
         assert_eq!(written, encoded(&frames));
 
-        let (intake, events) = intake(true);
+        let (mut intake, events) = intake(true);
         let read = async {
             let end = intake.read_frames(Cursor::new(written)).await;
             drop(intake);
@@ -224,7 +249,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_frame_that_is_too_long_ends_it_at_its_length() {
-        let (intake, _events) = intake(true);
+        let (mut intake, _events) = intake(true);
         let too_long = u32::try_from(MAX_FRAME_BYTES + 1).expect("small").to_be_bytes();
         assert!(
             matches!(intake.read_frames(Cursor::new(too_long)).await, End::TooLong(length) if length == MAX_FRAME_BYTES + 1)
@@ -243,13 +268,13 @@ mod tests {
     #[tokio::test]
     async fn strangers_have_limits_on_frames_bytes_and_size() {
         let few = Bytes::from_static(b"few");
-        let (stranger, _events) = intake(false);
+        let (mut stranger, _events) = intake(false);
         let at_limit = encoded(&vec![few.clone(); STRANGER_FRAMES]);
         assert!(matches!(stranger.read_frames(Cursor::new(&at_limit)).await, End::Io(_)));
         let beyond = encoded(&vec![few; STRANGER_FRAMES + 1]);
         assert!(matches!(stranger.read_frames(Cursor::new(&beyond)).await, End::TooMuch));
 
-        let (stranger, _events) = intake(false);
+        let (mut stranger, _events) = intake(false);
         let large = Bytes::from(vec![0; STRANGER_FRAME_BYTES]);
         let full = STRANGER_BYTES / STRANGER_FRAME_BYTES;
         assert!(matches!(
@@ -264,7 +289,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_read_beyond_what_the_receiver_has_room_for() {
-        let (intake, mut events) = intake(true);
+        let (mut intake, mut events) = intake(true);
         let frame = Bytes::from(vec![0; MAX_FRAME_BYTES]);
         let fits = INCOMING_BYTES / MAX_FRAME_BYTES;
         let mut source = Cursor::new(encoded(&vec![frame; fits + 2]));

@@ -1,7 +1,7 @@
-//! A private `cairn-projector` for one test.
+//! A private process beside a node for one test: a `cairn-projector`, or a `cairn-federation`.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -18,30 +18,42 @@ use crate::program::{cairn, cleared};
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(10);
 
-/// A running projector. Dropping it kills the process.
-pub struct Projector {
+/// A running process. Dropping it kills it.
+pub struct Beside {
     folder: TempDir,
     child: Child,
     client: Client,
 }
 
-impl Projector {
-    /// Starts one for the brain of a node, in the database that holds it, and waits until it answers.
+impl Beside {
+    /// Starts a projector for the brain of a node, in the database that holds it, and waits until it answers.
     ///
     /// # Panics
     /// When it does not.
-    pub async fn start(node: &Path, database: &str, environment: &[(&str, &str)]) -> Self {
-        let folder = tempfile::Builder::new().prefix("cairn-projector-").tempdir().expect("a temporary folder");
+    pub async fn projector(node: &Path, database: &str, environment: &[(&str, &str)]) -> Self {
+        Self::start("cairn-projector", node, database, environment).await
+    }
+
+    /// Starts what meets other brains in a node's place, and waits until it answers.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn federation(node: &Path, database: &str, environment: &[(&str, &str)]) -> Self {
+        Self::start("cairn-federation", node, database, environment).await
+    }
+
+    async fn start(program: &str, node: &Path, database: &str, environment: &[(&str, &str)]) -> Self {
+        let folder = tempfile::Builder::new().prefix("cairn-beside-").tempdir().expect("a temporary folder");
         let data = folder.path().join("data");
         let log = File::create(folder.path().join("log")).expect("a log file");
-        let mut command = cleared(cairn().with_file_name("cairn-projector"));
+        let mut command = cleared(cairn().with_file_name(program));
         command.args(["--listen", "127.0.0.1:0", "--data"]).arg(&data).env("DATABASE_URL", database);
         command.env("CAIRN_BRAIN_KEY", node.join("brain.key")).envs(environment.iter().copied());
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
-        let child = command.kill_on_drop(true).spawn().expect("the projector can be started");
-        let mut projector = Self { folder, child, client: Client::new("", None) };
-        projector.await_answer(&data).await;
-        projector
+        let child = command.kill_on_drop(true).spawn().expect("the program can be started");
+        let mut beside = Self { folder, child, client: Client::new("", None) };
+        beside.await_answer(&data).await;
+        beside
     }
 
     async fn await_answer(&mut self, data: &Path) {
@@ -57,9 +69,14 @@ impl Projector {
                 }
             }
             let ended = self.child.try_wait().ok().flatten();
-            assert!(ended.is_none() && began.elapsed() < READY_WITHIN, "no projector: {}", self.log());
+            assert!(ended.is_none() && began.elapsed() < READY_WITHIN, "it does not answer: {}", self.log());
             sleep(POLL).await;
         }
+    }
+
+    /// Its data folder.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
     }
 
     /// A client of its administration.
@@ -81,7 +98,7 @@ impl Projector {
             kill_process(pid, Signal::TERM).expect("one's own child can be signalled");
         }
         let status = self.child.wait().await.expect("one's own child can be waited for");
-        assert!(status.success(), "the projector stopped with {status}; its log:\n{}", self.log());
+        assert!(status.success(), "it stopped with {status}; its log:\n{}", self.log());
     }
 
     /// What it wrote.
