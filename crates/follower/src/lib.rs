@@ -22,6 +22,8 @@ mod link;
 mod primary;
 mod standby;
 mod state;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod wire;
 

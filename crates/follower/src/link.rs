@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::error::FollowError;
@@ -23,6 +24,8 @@ const MAX_LINK_BYTES: usize = 4 * 1024;
 /// An invitation to follow. Whoever holds it before it was used gets the whole brain.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FollowLink {
+    /// The brain.
+    pub brain: Uuid,
     /// Who invites.
     pub key: MachineKey,
     /// Shown once, by the machine that follows.
@@ -35,8 +38,9 @@ pub struct FollowLink {
 
 impl fmt::Debug for FollowLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key, expires_at, addresses, .. } = self;
+        let Self { brain, key, expires_at, addresses, .. } = self;
         f.debug_struct("FollowLink")
+            .field("brain", brain)
             .field("key", key)
             .field("expires_at", expires_at)
             .field("addresses", addresses)
@@ -47,6 +51,7 @@ impl fmt::Debug for FollowLink {
 impl fmt::Display for FollowLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut bytes = Zeroizing::new(vec![VERSION]);
+        bytes.extend_from_slice(self.brain.as_bytes());
         bytes.extend_from_slice(&self.key.0);
         bytes.extend_from_slice(&self.secret[..]);
         bytes.extend_from_slice(&self.expires_at.to_be_bytes());
@@ -74,6 +79,7 @@ impl FromStr for FollowLink {
         if *version != VERSION {
             return Err(FollowError::Link("it is of another version of cairn"));
         }
+        let (brain, rest) = rest.split_first_chunk::<16>().ok_or_else(short)?;
         let (key, rest) = rest.split_first_chunk::<32>().ok_or_else(short)?;
         let (secret, rest) = rest.split_first_chunk::<16>().ok_or_else(short)?;
         let (expires_at, mut rest) = rest.split_first_chunk::<8>().ok_or_else(short)?;
@@ -87,8 +93,8 @@ impl FromStr for FollowLink {
         if addresses.is_empty() || addresses.len() > MAX_ADDRESSES {
             return Err(FollowError::Link("it has no address, or too many"));
         }
-        let (key, secret) = (MachineKey(*key), Zeroizing::new(*secret));
-        Ok(Self { key, secret, expires_at: u64::from_be_bytes(*expires_at), addresses })
+        let (brain, key, secret) = (Uuid::from_bytes(*brain), MachineKey(*key), Zeroizing::new(*secret));
+        Ok(Self { brain, key, secret, expires_at: u64::from_be_bytes(*expires_at), addresses })
     }
 }
 
@@ -100,7 +106,7 @@ mod tests {
     fn a_link_says_again_what_was_put_in_and_nothing_else_is_one() {
         let addresses = vec!["127.0.0.1:7413".to_owned(), "[::1]:7413".to_owned()];
         let secret = Zeroizing::new([7; 16]);
-        let link = FollowLink { key: MachineKey([3; 32]), secret, expires_at: 1_234_567, addresses };
+        let link = FollowLink { brain: Uuid::from_u128(5), key: MachineKey([3; 32]), secret, expires_at: 1_234_567, addresses };
         let text = link.to_string();
         assert_eq!(text.parse::<FollowLink>().expect("it is one"), link);
         for length in 0..text.len() {
