@@ -15,6 +15,7 @@ use quinn::Endpoint;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -33,6 +34,8 @@ use roster::Roster;
 const MAX_CONNECTIONS: usize = 16;
 /// How often a machine that must know that it was replaced, or may know that this one was, is called.
 const CALL_EVERY: Duration = Duration::from_secs(3);
+/// How long followers get to go when the node stops.
+const END_PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is written down how far followers are.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 
@@ -107,6 +110,7 @@ pub(crate) struct Shared {
     roster: Roster,
     endpoint: Mutex<Option<Endpoint>>,
     stop: CancellationToken,
+    tasks: TaskTracker,
 }
 
 /// Whatever has the keyring: the sealed log, of any kind.
@@ -145,14 +149,16 @@ impl Primary {
             roster,
             endpoint: Mutex::default(),
             stop,
+            tasks: TaskTracker::new(),
         });
         let primary = Self { shared };
         let predecessor = matches!(primary.shared.gate.state().role, Role::Primary(of) if of.predecessor.is_some());
         if primary.shared.config.listen.is_some() || !primary.shared.roster.is_empty() || predecessor {
             primary.listen()?;
         }
-        tokio::spawn(note(Arc::clone(&primary.shared)));
-        tokio::spawn(call_others(Arc::clone(&primary.shared)));
+        let shared = &primary.shared;
+        shared.tasks.spawn(note(Arc::clone(shared)));
+        shared.tasks.spawn(call_others(Arc::clone(shared)));
         Ok(primary)
     }
 
@@ -205,6 +211,15 @@ impl Primary {
         }
     }
 
+    /// Ends it: nobody is answered any more.
+    pub async fn ended(&self) {
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        if tokio::time::timeout(END_PATIENCE, self.shared.tasks.wait()).await.is_err() {
+            warn!("followers did not go in time");
+        }
+    }
+
     /// The brain has begun to speak anew to other brains.
     ///
     /// # Errors
@@ -230,7 +245,7 @@ impl Primary {
         let at = address(&bound)?;
         shared.roster.set_port(at.port())?;
         info!(%at, "followers are answered");
-        tokio::spawn(answer(Arc::clone(shared), bound.clone()));
+        shared.tasks.spawn(answer(Arc::clone(shared), bound.clone()));
         *endpoint = Some(bound);
         Ok(at)
     }
@@ -273,16 +288,15 @@ async fn answer(shared: Arc<Shared>, endpoint: Endpoint) {
             incoming.refuse();
             continue;
         };
-        let shared = Arc::clone(&shared);
-        tokio::spawn(async move {
+        let answering = Arc::clone(&shared);
+        shared.tasks.spawn(async move {
             let _permit = permit;
-            if let Err(error) = session::run(&shared, incoming).await {
+            if let Err(error) = session::run(&answering, incoming).await {
                 debug!(%error, "a follower's connection ended");
             }
         });
     }
     endpoint.close(0_u32.into(), b"the node stops");
-    endpoint.wait_idle().await;
 }
 
 /// Writes down how far followers are, as long as the node runs.
@@ -304,14 +318,21 @@ async fn note(shared: Arc<Shared>) {
 
 /// Tells the node that this one took over from, until it knows; and asks, once, the followers whether one of them did.
 async fn call_others(shared: Arc<Shared>) {
+    tokio::select! {
+        () = shared.stop.cancelled() => {}
+        () = call_all(&shared) => {}
+    }
+}
+
+async fn call_all(shared: &Shared) {
     let state = shared.gate.state();
     match state.role {
         Role::Primary(of) => {
             for (key, address) in shared.roster.addresses() {
-                ask(&shared, key, address, state.epoch).await;
+                ask(shared, key, address, state.epoch).await;
             }
             if let Some(predecessor) = of.predecessor.filter(|predecessor| !predecessor.knows) {
-                tell(&shared, &predecessor, state.epoch).await;
+                tell(shared, &predecessor, state.epoch).await;
             }
         }
         Role::Standby(_) | Role::Replaced(_) => {}
@@ -330,7 +351,7 @@ async fn ask(shared: &Shared, key: MachineKey, address: String, epoch: u64) {
 }
 
 async fn tell(shared: &Shared, predecessor: &Predecessor, epoch: u64) {
-    while !shared.stop.is_cancelled() {
+    loop {
         let addresses = &predecessor.addresses;
         match standby::fence(&shared.machine, predecessor.key, addresses, epoch, &shared.config.name).await {
             Ok(theirs) if theirs > epoch => {
@@ -356,10 +377,7 @@ async fn tell(shared: &Shared, predecessor: &Predecessor, epoch: u64) {
             }
             Err(error) => debug!(%error, "the primary before this one cannot be told yet"),
         }
-        tokio::select! {
-            () = shared.stop.cancelled() => {}
-            () = tokio::time::sleep(CALL_EVERY) => {}
-        }
+        tokio::time::sleep(CALL_EVERY).await;
     }
 }
 

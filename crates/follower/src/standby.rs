@@ -27,6 +27,8 @@ pub(crate) use calls::{Line, ask, marks};
 
 /// The pauses between calls of a primary that is not there: doubled from the first to the last.
 const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(3)];
+/// How long a primary that hands over gets to send what it still has.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is written down how far the standby is.
 const NOTE_EVERY: Duration = Duration::from_millis(500);
 
@@ -201,11 +203,21 @@ impl Standby {
     /// When what the primary sends cannot be written.
     pub async fn take_over(&self, patience: Duration) -> Result<TakenOver, FollowError> {
         let epoch = self.held().state.epoch + 1;
-        let handed_over = match tokio::time::timeout(patience, self.session(Some(epoch))).await {
-            Ok(Ok(())) => true,
-            Err(_) => false,
-            Ok(Err(FollowError::Unreachable { .. } | FollowError::Cut(_) | FollowError::Refused(_))) => false,
-            Ok(Err(error)) => return Err(error),
+        self.held().status.connected = false;
+        let given_up = async {
+            tokio::time::sleep(patience).await;
+            if self.held().status.connected {
+                // It is there and takes no more writes: what it has is worth some patience.
+                tokio::time::sleep(DRAIN_PATIENCE).await;
+            }
+        };
+        let handed_over = tokio::select! {
+            done = self.session(Some(epoch)) => match done {
+                Ok(()) => true,
+                Err(FollowError::Unreachable { .. } | FollowError::Cut(_) | FollowError::Refused(_)) => false,
+                Err(error) => return Err(error),
+            },
+            () = given_up => false,
         };
         let has = self.held().status.has;
         let has = whole_mark(&self.log, has).await?;

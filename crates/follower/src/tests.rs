@@ -35,7 +35,6 @@ struct Node {
     store: Arc<SqliteStore>,
     gate: Arc<Gate>,
     primary: Primary,
-    stop: CancellationToken,
 }
 
 impl Node {
@@ -62,9 +61,9 @@ impl Node {
             Arc::clone(&gate),
             Arc::clone(&store),
             Arc::clone(&log),
-            stop.clone(),
+            stop,
         );
-        Self { folder, log, store, gate, primary: primary.expect("started"), stop }
+        Self { folder, log, store, gate, primary: primary.expect("started") }
     }
 
     fn link(&self) -> FollowLink {
@@ -78,10 +77,8 @@ impl Node {
 
     /// Ends at once, as far as that is possible in one process.
     async fn end(self) {
-        self.stop.cancel();
+        self.primary.ended().await;
         self.store.close().await;
-        drop(self.primary);
-        drop(self.log);
     }
 }
 
@@ -282,7 +279,7 @@ async fn a_follower_that_is_cut_or_killed_goes_on_where_it_was() {
     running.until(|status| status.whole && status.has.position == 15_000).await;
     running.end().await.expect("ended");
     assert_eq!(tables(&node.folder), tables(&other.folder));
-    node.stop.cancel();
+    Arc::into_inner(node).expect("nobody else has it").end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -466,9 +463,7 @@ async fn a_primary_that_is_there_hands_over_and_nothing_is_lost() {
     let refused = node.append(1, 1).await.expect_err("it was replaced").to_string();
     assert!(refused.contains("replaced by standby") && refused.contains("cairn follow"), "{refused}");
     assert!(node.primary.invite(HOUR).is_err());
-    node.stop.cancel();
-    node.store.close().await;
-    drop(node);
+    Arc::into_inner(node).expect("nobody else has it").end().await;
     let node = Node::open(path.path(), false).await;
     assert!(node.append(1, 1).await.is_err(), "also after a start");
     assert_eq!(node.primary.view().role, "replaced");

@@ -27,7 +27,7 @@ pub(super) async fn run(shared: &Arc<Shared>, incoming: Incoming) -> Result<(), 
     let connection = connection.map_err(FollowError::cut)?;
     let done = tokio::select! {
         done = converse(shared, &connection) => done,
-        () = shared.stop.cancelled() => Ok(()),
+        () = shared.stop.cancelled() => return Ok(()),
     };
     // What was said last gets its time to arrive: the other side hangs up.
     let _ = tokio::time::timeout(FIRST_WORD, connection.closed()).await;
