@@ -13,6 +13,7 @@ use cairn_event_store::notary::{Notary, Noted, VerifyingKey};
 use cairn_event_store::sealed::Sealed;
 use cairn_event_store::sqlite::{OpenError, SqliteStore};
 use cairn_event_store::{Position, PostgresStore, SharedStore};
+use cairn_follower::{Folder, FollowError, Gate, Guarded, Primary, Role as FolderRole};
 use cairn_projector::{
     Leases, PostgresProjection, Projection, Projector, SearchProjection, SearchReader, SqliteProjection,
     StartError, Turns,
@@ -70,6 +71,8 @@ pub struct Brain {
     pub search: SearchReader,
     /// The imports that run or ran.
     pub imports: Imports,
+    /// What answers followers, once it does.
+    pub followers: OnceLock<Primary>,
     /// What publishes and reads Kafka, once it does.
     pub kafka: OnceLock<Watched>,
     /// Shares memories with other brains, while this process does.
@@ -162,6 +165,14 @@ pub enum BrainError {
     /// Its tokens cannot be used.
     #[error(transparent)]
     Tokens(#[from] TokenError),
+    /// What the folder is to its followers, or its primary, cannot be read.
+    #[error("what the folder is to other machines cannot be read")]
+    Follow(#[from] FollowError),
+    /// The folder follows another machine's.
+    #[error(
+        "this folder is a standby of {0}: `cairn follow` goes on following, `cairn promote` makes it the primary, and then it can be served"
+    )]
+    Standby(String),
     /// The log cannot be read.
     #[error(transparent)]
     Command(#[from] CommandError),
@@ -191,6 +202,9 @@ impl Brain {
     /// See [`BrainError`].
     pub async fn open_as(role: Role, config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, BrainError> {
         let folder = DataFolder::open(&config.data)?;
+        if let FolderRole::Standby(of) = Folder::of(folder.path()).state()?.role {
+            return Err(BrainError::Standby(of.name));
+        }
         let identity = folder.identity(config.brain_key.as_deref(), role == Role::Projector)?;
         folder.own_read_models(identity.brain)?;
         let Storage { log, memories, timeline, mut projections, database } =
@@ -240,6 +254,7 @@ impl Brain {
             timeline,
             search,
             imports: Imports::default(),
+            followers: OnceLock::new(),
             kafka: OnceLock::new(),
             sharing: Mutex::default(),
             key,
@@ -359,7 +374,11 @@ async fn storage(config: &Config, folder: &DataFolder, identity: &Identity) -> R
             let keyring = Keyring::open(folder.keys(), identity.wrapping_key())?;
             let log = match &config.kurrentdb {
                 Some(kurrentdb) => Log::Kurrent(kurrent(kurrentdb, folder, identity, &keyring).await?),
-                None => Log::Sqlite(SqliteStore::open(folder.events(), identity.brain)?),
+                None => {
+                    let gate = Gate::open(Folder::of(folder.path()), config.follower.synchronous)?;
+                    let store = Arc::new(SqliteStore::open(folder.events(), identity.brain)?);
+                    Log::Sqlite(Guarded::new(store, gate))
+                }
             };
             let (memories, timeline) = (Memories::default(), Timeline::default());
             let projections: Vec<Arc<dyn Projection>> = vec![
@@ -389,7 +408,7 @@ fn search_server(config: &QdrantConfig, brain: Uuid) -> Result<SearchServer, Bra
     Ok(SearchServer::new(settings, BrainId::new(brain))?)
 }
 
-async fn embedder(config: &EmbedderConfig) -> Result<Arc<dyn Embedder>, BrainError> {
+pub(crate) async fn embedder(config: &EmbedderConfig) -> Result<Arc<dyn Embedder>, BrainError> {
     if config.url.is_empty() {
         return Ok(Arc::new(StaticEmbedder::new()));
     }

@@ -9,6 +9,7 @@ mod data_folder;
 mod database;
 mod exporter;
 mod federation;
+mod follow;
 mod gateway;
 mod http;
 mod importer;
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, FollowArgs};
 use projector::ProjectorArgs;
 
 /// Requests, folds and the index allocate a great deal from many threads, which the system's allocator is slow at.
@@ -58,6 +59,16 @@ async fn run(cli: Cli) -> ExitCode {
         Command::Up(args) => up::up(&global, args).await,
         Command::Migrate(args) => database::migrate(&global, &args).await,
         Command::Bench(args) => bench::bench(&global, args).await,
+        Command::Promote(args) => follow::promote(&global, &args).await,
+        Command::Follow(FollowArgs { command: None, link, config }) => {
+            follow::follow(&global, link.as_deref(), config.as_deref()).await
+        }
+        Command::Follow(FollowArgs { command: Some(command), .. }) => {
+            return match cli::follow(&global, command).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => cli::report(&global, &error),
+            };
+        }
         Command::Client(command) => {
             return match cli::run(&global, command).await {
                 Ok(()) => ExitCode::SUCCESS,

@@ -28,7 +28,7 @@ use crate::cli::args::{self, Global};
 use crate::config::{Config, LogFormat, default_data_folder};
 use crate::data_folder::Running;
 use crate::importer::{self, ImportReport, ImportRequest, ImportState};
-use crate::{federation, gateway, http, kafka};
+use crate::{federation, follow, gateway, http, kafka};
 
 /// How long open requests get to end when the node stops.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(10);
@@ -60,8 +60,9 @@ pub async fn up(global: &Global, args: UpArgs) -> Result<()> {
         Some(gateway) => Some(gateway::start(&brain, gateway).await?),
         None => None,
     };
-    let kafka = config.kafka.as_ref().map(|config| kafka::start(&brain, config)).transpose()?;
-    let federation = federation::start(&brain, &config, listener.local_addr()?.port()).await?;
+    let port = listener.local_addr()?.port();
+    let followers = follow::start(&brain, &config, port)?;
+    let mut elsewhere = Elsewhere::start(&brain, &config, port).await?;
     let stop = CancellationToken::new();
     let server = tokio::spawn(serve(listener, Arc::clone(&brain), stop.clone()));
     if !quiet {
@@ -83,6 +84,7 @@ pub async fn up(global: &Global, args: UpArgs) -> Result<()> {
     let ended = tokio::select! {
         result = worked => result,
         result = asked_to_stop() => result,
+        never = elsewhere.leave_when_replaced(&brain) => match never {},
     };
     if !quiet && brain.imports.is_running() {
         eprintln!("The import is interrupted; import again to complete it. Nothing is written twice.");
@@ -97,15 +99,56 @@ pub async fn up(global: &Global, args: UpArgs) -> Result<()> {
     if let Some(gateway) = gateway {
         gateway.ended().await;
     }
-    if let Some(kafka) = kafka {
-        kafka.ended().await;
-    }
-    if let Some(federation) = federation {
-        federation.ended().await;
+    elsewhere.ended().await;
+    if let Some(followers) = followers {
+        followers.ended().await;
     }
     brain.close().await;
     end_telemetry(telemetry).await;
     ended
+}
+
+/// What a node does beyond its own machine in the brain's name: only one node of a brain may.
+#[derive(Default)]
+struct Elsewhere {
+    kafka: Option<kafka::Kafka>,
+    federation: Option<federation::Federation>,
+}
+
+impl Elsewhere {
+    async fn start(brain: &Arc<Brain>, config: &Config, port: u16) -> Result<Self> {
+        if let Some(guarded) = brain.log.store().guarded()
+            && let Some(replaced) = &*guarded.gate().replaced().borrow()
+        {
+            eprintln!("This node was replaced by {} and takes no writes; `cairn follow <link>` rejoins it.", replaced.by);
+            return Ok(Self::default());
+        }
+        let kafka = config.kafka.as_ref().map(|config| kafka::start(brain, config)).transpose()?;
+        let federation = federation::start(brain, config, port).await?;
+        Ok(Self { kafka, federation })
+    }
+
+    /// Ends it as soon as another node has taken over.
+    async fn leave_when_replaced(&mut self, brain: &Brain) -> std::convert::Infallible {
+        if let Some(guarded) = brain.log.store().guarded() {
+            let mut replaced = guarded.gate().replaced();
+            // It fails only with the gate itself.
+            let heard = replaced.wait_for(Option::is_some).await.is_ok();
+            if heard {
+                std::mem::take(self).ended().await;
+            }
+        }
+        std::future::pending().await
+    }
+
+    async fn ended(self) {
+        if let Some(kafka) = self.kafka {
+            kafka.ended().await;
+        }
+        if let Some(federation) = self.federation {
+            federation.ended().await;
+        }
+    }
 }
 
 /// Begins to write the log, as the command line or else the configuration says, and to send traces where there is a
