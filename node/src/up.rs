@@ -111,7 +111,7 @@ pub async fn up(global: &Global, args: UpArgs) -> Result<()> {
 /// What a node does beyond its own machine in the brain's name: only one node of a brain may.
 #[derive(Default)]
 struct Elsewhere {
-    kafka: Option<kafka::Kafka>,
+    kafka: Option<kafka::Working>,
     federation: Option<federation::Federation>,
 }
 

@@ -36,14 +36,35 @@ pub enum Synchrony {
     },
 }
 
+/// Why a node takes no writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shut {
+    /// It follows a node of this name.
+    Follows(String),
+    /// Another has taken over.
+    Replaced(Replaced),
+}
+
+impl Shut {
+    /// What writers are told.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Follows(name) => format!(
+                "this node follows {name} and takes no writes: write there. If {name} is gone for good, `cairn promote` makes this node \
+                 the primary"
+            ),
+            Self::Replaced(replaced) => replaced.reason(),
+        }
+    }
+}
+
 /// Decides over the appends of a node.
 #[derive(Debug)]
 pub struct Gate {
     folder: Folder,
-    /// Whether the node was replaced. Appends hold it while they are made, so that none comes after the last position that is told to the
-    /// one that takes over.
-    replaced: RwLock<Option<Replaced>>,
-    heard: watch::Sender<Option<Replaced>>,
+    /// Held by appends while they are made, so that none comes after the last position that is told to the one that takes over.
+    writing: RwLock<()>,
+    shut: watch::Sender<Option<Shut>>,
     state: Mutex<State>,
     /// The greatest position that a follower has on disk.
     had: watch::Sender<u64>,
@@ -51,30 +72,39 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// The gate of a primary's folder, or of one that was replaced.
+    /// The gate of a folder, whatever it is.
     ///
     /// # Errors
     /// When what the folder is cannot be read.
     pub fn open(folder: Folder, synchronous: bool) -> Result<Arc<Self>, FollowError> {
         let state = folder.state()?;
-        let replaced = match &state.role {
-            Role::Replaced(replaced) => Some(replaced.clone()),
-            Role::Primary(_) | Role::Standby(_) => None,
+        let shut = match &state.role {
+            Role::Replaced(replaced) => Some(Shut::Replaced(replaced.clone())),
+            Role::Standby(of) => Some(Shut::Follows(of.name.clone())),
+            Role::Primary(_) => None,
         };
         let mode = if synchronous { Synchrony::Alone { since: now() } } else { Synchrony::Asynchronous };
         Ok(Arc::new(Self {
             folder,
-            heard: watch::channel(replaced.clone()).0,
-            replaced: RwLock::new(replaced),
+            writing: RwLock::new(()),
+            shut: watch::channel(shut).0,
             state: Mutex::new(state),
             had: watch::channel(0).0,
             synchrony: watch::channel(mode).0,
         }))
     }
 
-    /// Whether the node was replaced, and every change of that.
-    pub fn replaced(&self) -> watch::Receiver<Option<Replaced>> {
-        self.heard.subscribe()
+    /// Why the node takes no writes, if it takes none, and every change of that.
+    pub fn shut(&self) -> watch::Receiver<Option<Shut>> {
+        self.shut.subscribe()
+    }
+
+    /// How the node was replaced, if it was.
+    pub fn replaced(&self) -> Option<Replaced> {
+        match &*self.shut.borrow() {
+            Some(Shut::Replaced(replaced)) => Some(replaced.clone()),
+            Some(Shut::Follows(_)) | None => None,
+        }
     }
 
     /// Whether appends wait for a follower, and every change of that.
@@ -100,15 +130,14 @@ impl Gate {
     /// Takes no more writes, for good, because another node with this epoch is the primary; one with a lower epoch changes nothing.
     /// When it returns, nothing is being written any more. Says whether this node has been replaced.
     pub(crate) async fn replace(&self, epoch: u64, by: &str) -> Result<bool, FollowError> {
-        let mut replaced = self.replaced.write().await;
+        let _nobody_writes = self.writing.write().await;
         if epoch <= self.state().epoch {
-            return Ok(replaced.is_some());
+            return Ok(self.replaced().is_some());
         }
         let new = Replaced { by: by.to_owned(), epoch, at: now() };
-        self.change(|state| *state = State { epoch, role: Role::Replaced(new.clone()) })?;
+        self.change(|state| (state.epoch, state.role) = (epoch, Role::Replaced(new.clone())))?;
         warn!(by, epoch, "this node was replaced and takes no more writes");
-        *replaced = Some(new.clone());
-        self.heard.send_replace(Some(new));
+        self.shut.send_replace(Some(Shut::Replaced(new)));
         Ok(true)
     }
 
@@ -177,12 +206,13 @@ impl Guarded {
 #[async_trait]
 impl EventStore for Guarded {
     async fn append(&self, append: NewAppend) -> Result<Appended, AppendError> {
-        let open = self.gate.replaced.read().await;
-        if let Some(replaced) = &*open {
-            return Err(StoreError::Unavailable { reason: replaced.reason() }.into());
+        let writing = self.gate.writing.read().await;
+        let shut = self.gate.shut.borrow().as_ref().map(Shut::reason);
+        if let Some(reason) = shut {
+            return Err(StoreError::Unavailable { reason }.into());
         }
         let appended = self.store.append(append).await?;
-        drop(open);
+        drop(writing);
         self.gate.await_follower(appended.position.0).await;
         Ok(appended)
     }

@@ -36,6 +36,13 @@ pub struct FollowLink {
     pub addresses: Vec<String>,
 }
 
+impl FollowLink {
+    /// What tells it from other links, and gives nothing away.
+    pub fn hash(&self) -> String {
+        blake3::Hash::from(blake3::derive_key("cairn 2026-11 follow link", &self.secret[..])).to_hex().to_string()
+    }
+}
+
 impl fmt::Debug for FollowLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { brain, key, expires_at, addresses, .. } = self;

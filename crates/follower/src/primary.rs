@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cairn_event_store::keyring::Keyring;
 use cairn_event_store::{EventStore, Sealed, SqliteStore};
 use quinn::Endpoint;
 use serde::{Deserialize, Serialize};
@@ -23,9 +22,10 @@ use zeroize::Zeroizing;
 use crate::error::FollowError;
 use crate::gate::{Gate, Synchrony};
 use crate::key::{Machine, MachineKey, random};
+use crate::keys::Keys;
 use crate::link::FollowLink;
 use crate::standby;
-use crate::state::{Folder, Predecessor, Role, now};
+use crate::state::{Folder, Predecessor, PrimaryOf, Role, State, now};
 use crate::tls;
 pub(crate) use files::is_sent;
 use roster::Roster;
@@ -34,6 +34,10 @@ use roster::Roster;
 const MAX_CONNECTIONS: usize = 16;
 /// How often a machine that must know that it was replaced, or may know that this one was, is called.
 const CALL_EVERY: Duration = Duration::from_secs(3);
+/// How long a node that starts waits for word that it was replaced.
+const LOOK_PATIENCE: Duration = Duration::from_secs(2);
+/// How often it looks whether everybody follows again.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long followers get to go when the node stops.
 const END_PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is written down how far followers are.
@@ -113,17 +117,6 @@ pub(crate) struct Shared {
     tasks: TaskTracker,
 }
 
-/// Whatever has the keyring: the sealed log, of any kind.
-trait Keys: Send + Sync {
-    fn keyring(&self) -> &Keyring;
-}
-
-impl<S: EventStore> Keys for Sealed<S> {
-    fn keyring(&self) -> &Keyring {
-        Sealed::keyring(self)
-    }
-}
-
 impl Primary {
     /// Begins to answer, where there are followers or the configuration says where. It ends with `stop`.
     ///
@@ -162,12 +155,28 @@ impl Primary {
         Ok(primary)
     }
 
+    /// Asks those who follow whether one of them has taken over, before the node takes its first write. Who does not answer in time has
+    /// not, or cannot be told from one that is gone; one that follows again has not either.
+    pub async fn look_around(&self) {
+        let shared = &self.shared;
+        let all_follow = async {
+            while !shared.roster.addresses().is_empty() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::select! {
+            () = ask_all(shared) => {}
+            () = all_follow => {}
+            () = tokio::time::sleep(LOOK_PATIENCE) => {}
+        }
+    }
+
     /// Makes a link that one machine can follow by.
     ///
     /// # Errors
     /// When this node was replaced, or the folder or the network cannot be used.
     pub fn invite(&self, within: Duration) -> Result<FollowLink, FollowError> {
-        if let Some(replaced) = &*self.shared.gate.replaced().borrow() {
+        if let Some(replaced) = self.shared.gate.replaced() {
             return Err(FollowError::Refused(replaced.reason()));
         }
         let bound = self.listen()?;
@@ -215,7 +224,14 @@ impl Primary {
     pub async fn ended(&self) {
         self.shared.stop.cancel();
         self.shared.tasks.close();
-        if tokio::time::timeout(END_PATIENCE, self.shared.tasks.wait()).await.is_err() {
+        let endpoint = self.shared.endpoint.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let gone = async {
+            self.shared.tasks.wait().await;
+            if let Some(endpoint) = endpoint {
+                endpoint.wait_idle().await;
+            }
+        };
+        if tokio::time::timeout(END_PATIENCE, gone).await.is_err() {
             warn!("followers did not go in time");
         }
     }
@@ -225,7 +241,7 @@ impl Primary {
     /// # Errors
     /// When it cannot be written down.
     pub fn sharing_began_anew(&self) -> Result<(), FollowError> {
-        let begun = |state: &mut crate::state::State| {
+        let begun = |state: &mut State| {
             if let Role::Primary(of) = &mut state.role {
                 of.begin_sharing_anew = false;
             }
@@ -263,6 +279,37 @@ impl Shared {
             // Nobody knows it yet, so any other will do.
             None => tls::listen(&self.machine, loopback(self.config.port))
                 .or_else(|_| tls::listen(&self.machine, loopback(0))),
+        }
+    }
+
+    /// The primary that this one took over from, while it does not know.
+    fn ignorant_predecessor(&self) -> Option<Predecessor> {
+        match self.gate.state().role {
+            Role::Primary(of) => of.predecessor.filter(|predecessor| !predecessor.knows),
+            Role::Standby(_) | Role::Replaced(_) => None,
+        }
+    }
+
+    /// The primary that this one took over from knows that it was replaced, if that is whose key it is.
+    fn predecessor_knows(&self, key: MachineKey) {
+        if self.ignorant_predecessor().is_none_or(|predecessor| predecessor.key != key) {
+            return;
+        }
+        info!("the primary before this one knows that it was replaced");
+        let known = |state: &mut State| {
+            if let Role::Primary(PrimaryOf { predecessor: Some(predecessor), .. }) = &mut state.role {
+                predecessor.knows = true;
+            }
+        };
+        if let Err(error) = self.gate.change(known) {
+            warn!(%error, "that the primary before this one knows could not be written down");
+        }
+    }
+
+    /// Another node has this epoch; if it is higher, this one is replaced.
+    async fn replaced(&self, epoch: u64, by: &str) {
+        if let Err(error) = self.gate.replace(epoch, by).await {
+            warn!(%error, "this node was replaced, and cannot write that down");
         }
     }
 
@@ -316,68 +363,46 @@ async fn note(shared: Arc<Shared>) {
     }
 }
 
-/// Tells the node that this one took over from, until it knows; and asks, once, the followers whether one of them did.
+/// Tells the node that this one took over from, until it knows; and asks followers that are away whether one of them has taken over,
+/// as long as this one is a primary.
 async fn call_others(shared: Arc<Shared>) {
     tokio::select! {
         () = shared.stop.cancelled() => {}
-        () = call_all(&shared) => {}
+        _ = async { tokio::join!(tell_predecessor(&shared), ask_again_and_again(&shared)) } => {}
     }
 }
 
-async fn call_all(shared: &Shared) {
-    let state = shared.gate.state();
-    match state.role {
-        Role::Primary(of) => {
-            for (key, address) in shared.roster.addresses() {
-                ask(shared, key, address, state.epoch).await;
-            }
-            if let Some(predecessor) = of.predecessor.filter(|predecessor| !predecessor.knows) {
-                tell(shared, &predecessor, state.epoch).await;
-            }
-        }
-        Role::Standby(_) | Role::Replaced(_) => {}
-    }
-}
-
-async fn ask(shared: &Shared, key: MachineKey, address: String, epoch: u64) {
-    match standby::ask(&shared.machine, key, &[address], epoch).await {
-        Ok((theirs, name)) => {
-            if let Err(error) = shared.gate.replace(theirs, &name).await {
-                warn!(%error, "this node was replaced, and cannot write that down");
-            }
-        }
-        Err(error) => debug!(%error, "a follower does not answer, so it has not taken over, or cannot be reached"),
-    }
-}
-
-async fn tell(shared: &Shared, predecessor: &Predecessor, epoch: u64) {
-    loop {
-        let addresses = &predecessor.addresses;
-        match standby::fence(&shared.machine, predecessor.key, addresses, epoch, &shared.config.name).await {
-            Ok(theirs) if theirs > epoch => {
-                // While this one was away, another has taken over from it.
-                if let Err(error) = shared.gate.replace(theirs, "another of its followers").await {
-                    warn!(%error, "this node was replaced, and cannot write that down");
-                }
-                return;
-            }
-            Ok(_) => {
-                info!("the primary before this one knows that it was replaced");
-                let known = |state: &mut crate::state::State| {
-                    if let Role::Primary(of) = &mut state.role
-                        && let Some(predecessor) = &mut of.predecessor
-                    {
-                        predecessor.knows = true;
-                    }
-                };
-                if let Err(error) = shared.gate.change(known) {
-                    warn!(%error, "that the primary before this one knows could not be written down");
-                }
-                return;
-            }
+async fn tell_predecessor(shared: &Shared) {
+    while let Some(predecessor) = shared.ignorant_predecessor() {
+        let epoch = shared.gate.state().epoch;
+        let (addresses, name) = (&predecessor.addresses, &shared.config.name);
+        match standby::fence(&shared.machine, predecessor.key, addresses, epoch, name).await {
+            // While this one was away, another has taken over from it.
+            Ok(theirs) if theirs > epoch => shared.replaced(theirs, "another of its followers").await,
+            Ok(_) => shared.predecessor_knows(predecessor.key),
             Err(error) => debug!(%error, "the primary before this one cannot be told yet"),
         }
         tokio::time::sleep(CALL_EVERY).await;
     }
 }
 
+async fn ask_again_and_again(shared: &Shared) {
+    while shared.gate.replaced().is_none() {
+        ask_all(shared).await;
+        tokio::time::sleep(CALL_EVERY).await;
+    }
+}
+
+/// Asks every follower that is away at once.
+async fn ask_all(shared: &Shared) {
+    let epoch = shared.gate.state().epoch;
+    let asked = shared.roster.addresses().into_iter().map(|(key, address)| ask(shared, key, address, epoch));
+    futures::future::join_all(asked).await;
+}
+
+async fn ask(shared: &Shared, key: MachineKey, address: String, epoch: u64) {
+    match standby::ask(&shared.machine, key, &[address], epoch).await {
+        Ok((theirs, name)) => shared.replaced(theirs, &name).await,
+        Err(error) => debug!(%error, "a follower does not answer, so it has not taken over, or cannot be reached"),
+    }
+}

@@ -11,19 +11,20 @@ use std::time::{Duration, Instant};
 
 use cairn_event_store::keyring::KeyringError;
 use cairn_event_store::sqlite::OpenError;
-use cairn_event_store::{EventStore, Keyring, Sealed, SqliteStore, StoreError};
+use cairn_event_store::{EventStore, Sealed, SqliteStore, StoreError};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
 use crate::chain::{Mark, walk};
 use crate::error::FollowError;
 use crate::key::Machine;
+use crate::keys::Keys;
 use crate::state::{Folder, Predecessor, PrimaryOf, Role, StandbyOf, State, now};
-pub use calls::{Paired, fence, pair};
-pub(crate) use calls::{Line, ask, marks};
+pub use calls::{Paired, pair};
+pub(crate) use calls::{Line, ask, fence, marks};
 
 /// The pauses between calls of a primary that is not there: doubled from the first to the last.
 const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(3)];
@@ -32,15 +33,26 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is written down how far the standby is.
 const NOTE_EVERY: Duration = Duration::from_millis(500);
 
+/// What a standby is told.
+#[derive(Debug, Clone)]
+pub struct StandbyConfig {
+    /// The brain.
+    pub brain: Uuid,
+    /// What this machine is called.
+    pub name: String,
+    /// Where it will answer once it has taken over, as `host:port`.
+    pub listen: Option<String>,
+}
+
 /// A follower at work.
 pub struct Standby {
+    config: StandbyConfig,
     folder: Folder,
     machine: Machine,
-    brain: Uuid,
-    name: String,
-    listen: Option<String>,
-    log: Arc<Sealed<SqliteStore>>,
+    store: Arc<SqliteStore>,
+    keys: Arc<dyn Keys>,
     held: Mutex<Held>,
+    files: watch::Sender<u64>,
 }
 
 struct Held {
@@ -70,6 +82,8 @@ pub struct StandbyStatus {
     pub lag_ms: u64,
     /// Whether it has ever had the whole log.
     pub whole: bool,
+    /// Whether the primary's appends waited for a follower when it was heard of last.
+    pub synchronous: bool,
     /// When this was written, in milliseconds since 1970.
     pub at: u64,
     /// What went wrong last, if it has not gone well since.
@@ -89,6 +103,8 @@ pub struct TakenOver {
     pub heard_at: u64,
     /// Whether the standby has ever had the whole log.
     pub whole: bool,
+    /// Whether the primary's appends waited for a follower when it was heard of last.
+    pub synchronous: bool,
 }
 
 impl TakenOver {
@@ -99,31 +115,21 @@ impl TakenOver {
 }
 
 impl Standby {
-    /// Opens the log of a standby's folder, or begins it there.
+    /// A standby that writes to this log, which is its folder's. [`Folder::make_way`] comes before the log is opened.
     ///
     /// # Errors
     /// When the folder is no standby's, or cannot be used.
-    pub async fn open(
+    pub async fn open<S: EventStore>(
+        config: StandbyConfig,
         folder: Folder,
-        brain: Uuid,
-        wrapping_key: Zeroizing<[u8; 32]>,
-        name: String,
-        listen: Option<String>,
+        store: Arc<SqliteStore>,
+        log: Arc<Sealed<S>>,
     ) -> Result<Self, FollowError> {
         let machine = folder.machine()?;
-        let mut state = folder.state()?;
-        let mut of = standby_of(&state)?.clone();
-        if of.put_away {
-            put_away(&folder)?;
-            of.put_away = false;
-            state.role = Role::Standby(of.clone());
-            folder.set_state(&state)?;
-        }
-        let keyring = Keyring::open(folder.log().join("keys.db"), *wrapping_key).map_err(keys_failed)?;
-        let store = SqliteStore::open(folder.log().join("events.db"), brain).map_err(log_failed)?;
-        let log = Arc::new(Sealed::open(store, keyring).await?);
+        let state = folder.state()?;
+        let of = standby_of(&state)?.clone();
         let known: StandbyStatus = folder.status()?.unwrap_or_default();
-        let has = whole_mark(&log, known.has).await?;
+        let has = whole_mark(&store, known.has).await?;
         let status = StandbyStatus {
             primary: of.name,
             epoch: state.epoch,
@@ -134,12 +140,12 @@ impl Standby {
             ..known
         };
         let held = Mutex::new(Held { state, status, behind_since: None });
-        Ok(Self { folder, machine, brain, name, listen, log, held })
+        Ok(Self { config, folder, machine, store, keys: log, held, files: watch::channel(0).0 })
     }
 
-    /// The log as it comes in, for whoever folds it.
-    pub fn log(&self) -> &Arc<Sealed<SqliteStore>> {
-        &self.log
+    /// Counts the small files that have come: whoever keeps what is in them reads them again.
+    pub fn files(&self) -> watch::Receiver<u64> {
+        self.files.subscribe()
     }
 
     /// How it is doing.
@@ -190,8 +196,8 @@ impl Standby {
             tokio::time::sleep(pause).await;
             // What was being written when the connection ended may have been written after all.
             let has = self.held().status.has;
-            let has = whole_mark(&self.log, has).await?;
-            self.log.complete_erasures().await?;
+            let has = whole_mark(&self.store, has).await?;
+            self.keys.complete_erasures().await?;
             self.has(has);
         }
     }
@@ -220,9 +226,9 @@ impl Standby {
             () = given_up => false,
         };
         let has = self.held().status.has;
-        let has = whole_mark(&self.log, has).await?;
+        let has = whole_mark(&self.store, has).await?;
         self.has(has);
-        self.log.complete_erasures().await?;
+        self.keys.complete_erasures().await?;
         self.note();
         let status = self.status();
         Ok(TakenOver {
@@ -231,13 +237,8 @@ impl Standby {
             primary_head: status.primary_head.max(has.position),
             heard_at: status.heard_at,
             whole: status.whole,
+            synchronous: status.synchronous,
         })
-    }
-
-    /// Closes the log. To be called last.
-    pub async fn close(&self) {
-        self.note();
-        self.log.store().close().await;
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -282,6 +283,23 @@ impl Standby {
 }
 
 impl Folder {
+    /// Puts the log of another primary out of the way, where the folder is of a standby that was one. To be called before the log is
+    /// opened.
+    ///
+    /// # Errors
+    /// When it cannot be moved.
+    pub fn make_way(&self) -> Result<(), FollowError> {
+        let mut state = self.state()?;
+        if let Role::Standby(of) = &mut state.role
+            && of.put_away
+        {
+            put_away(self)?;
+            of.put_away = false;
+            self.set_state(&state)?;
+        }
+        Ok(())
+    }
+
     /// Makes a standby's folder a primary's, durably: its epoch is the next one, and whoever had the last is to be told. The folder of a
     /// node that was replaced becomes a primary's again in the same way. Gives the epoch.
     ///
@@ -309,10 +327,10 @@ impl Folder {
     /// When it cannot be written.
     pub fn follow(&self, paired: &Paired, put_away: bool) -> Result<(), FollowError> {
         self.forget_status()?;
-        let Paired { key, name, addresses, epoch, .. } = paired;
+        let Paired { key, name, addresses, epoch, link, .. } = paired;
         let of =
             StandbyOf { key: *key, name: name.clone(), addresses: addresses.clone(), put_away, whole: false };
-        self.set_state(&State { epoch: *epoch, role: Role::Standby(of) })
+        self.set_state(&State { epoch: *epoch, role: Role::Standby(of), link: Some(link.clone()) })
     }
 }
 
@@ -327,10 +345,10 @@ fn standby_of(state: &State) -> Result<&StandbyOf, FollowError> {
 }
 
 /// What the log has, by going on from what it was known to have.
-async fn whole_mark(log: &Sealed<SqliteStore>, known: Mark) -> Result<Mark, StoreError> {
-    let head = log.store().head().borrow().0;
+async fn whole_mark(store: &SqliteStore, known: Mark) -> Result<Mark, StoreError> {
+    let head = store.head().borrow().0;
     let from = if known.position <= head { known } else { Mark::default() };
-    walk(log.store(), from, head, |_| {}).await
+    walk(store, from, head, |_| {}).await
 }
 
 /// Moves the log of the primary that this folder was out of the way, and what was made of it.

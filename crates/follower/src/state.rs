@@ -35,6 +35,8 @@ pub struct State {
     pub epoch: u64,
     /// What it is.
     pub role: Role,
+    /// The hash of the link that it followed by last, whatever it became since: it is not used again.
+    pub link: Option<String>,
 }
 
 /// What a data folder is.

@@ -3,12 +3,15 @@
 //! A message is its length (4 bytes, little end first) and JSON. A segment is a stream that ends: a byte that says what it is,
 //! then its content. Lengths are looked at before anything is read or decoded.
 
+use std::fmt;
+
 use cairn_event_store::keyring::{MAX_WRAPPED_SLOTS, WrappedSlots};
 use cairn_event_store::{RecordedEvent, Tracking};
 use quinn::{RecvStream, SendStream};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::chain::{Chain, Mark, read_event, write_event};
 use crate::error::FollowError;
@@ -19,6 +22,10 @@ pub const ALPN: &[u8] = b"cairn-log/1";
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// The longest segment: a page of the log, and room for names.
 pub const MAX_SEGMENT_BYTES: usize = 24 * 1024 * 1024;
+/// The code that a connection of a machine that is not known is closed with.
+pub(crate) const UNKNOWN_KEY: u32 = 1;
+/// What that machine's owner is told.
+pub(crate) const NOT_KNOWN: &str = "the primary does not know this machine; follow by a new link of `cairn follow invite`";
 /// The most hashes in a message.
 pub(crate) const MAX_MARKS: u64 = 512;
 /// The most sources in a segment.
@@ -33,7 +40,7 @@ const MAX_NAME_BYTES: usize = 512;
 #[serde(tag = "say", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Call {
     /// It was invited.
-    Pair { secret: String, name: String },
+    Pair { secret: Hidden, name: String },
     /// It follows, and has everything up to a place.
     Follow { brain: Uuid, epoch: u64, name: String, listen: Option<String>, at: Mark, slots: u32 },
     /// It wants to compare: hashes at every so many positions after one, beginning there.
@@ -51,13 +58,13 @@ pub(crate) enum Call {
 #[serde(tag = "say", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Answer {
     /// It follows from now on; the brain's key, which it will need to take over.
-    Paired { brain_key: String, epoch: u64, name: String },
+    Paired { brain_key: Hidden, epoch: u64, name: String },
     /// Segments come from now on.
     Following { epoch: u64, head: u64 },
     /// How far the log goes, and hashes.
     Marks { head: u64, hashes: Vec<Chain> },
-    /// How far the log goes now, in milliseconds since 1970.
-    Beat { head: u64, at: u64 },
+    /// How far the log goes now, and whether appends wait for a follower.
+    Beat { head: u64, synchronous: bool },
     /// This node takes no more writes, and its log ends there.
     Replaced { head: u64 },
     /// This node's epoch.
@@ -80,9 +87,39 @@ pub(crate) enum Refusal {
     Unsound,
 }
 
+/// A secret in hexadecimal digits. It is shown nowhere, and wiped when it is dropped.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Hidden(String);
+
+impl Hidden {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Self(hex::encode(bytes))
+    }
+
+    /// The bytes; none where there are not just so many.
+    pub(crate) fn bytes<const N: usize>(&self) -> Option<Zeroizing<[u8; N]>> {
+        let mut bytes = Zeroizing::new([0; N]);
+        hex::decode_to_slice(&self.0, &mut bytes[..]).ok()?;
+        Some(bytes)
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("..")
+    }
+}
+
 pub(crate) async fn send(stream: &mut SendStream, message: &impl Serialize) -> Result<(), FollowError> {
-    let body = serde_json::to_vec(message).map_err(FollowError::cut)?;
-    let mut framed = Vec::with_capacity(body.len() + 4);
+    let body = Zeroizing::new(serde_json::to_vec(message).map_err(FollowError::cut)?);
+    let mut framed = Zeroizing::new(Vec::with_capacity(body.len() + 4));
     framed.extend_from_slice(&(body.len() as u32).to_le_bytes());
     framed.extend_from_slice(&body);
     stream.write_all(&framed).await.map_err(FollowError::cut)
@@ -96,7 +133,7 @@ pub(crate) async fn receive<T: DeserializeOwned>(stream: &mut RecvStream) -> Res
     if length > MAX_MESSAGE_BYTES {
         return Err(FollowError::Unsound("a message that is too long"));
     }
-    let mut body = vec![0; length];
+    let mut body = Zeroizing::new(vec![0; length]);
     stream.read_exact(&mut body).await.map_err(FollowError::cut)?;
     serde_json::from_slice(&body).map_err(|_| FollowError::Unsound("a message that cannot be read"))
 }

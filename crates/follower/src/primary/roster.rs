@@ -67,12 +67,14 @@ impl Roster {
         self.held().kept.followers.iter().any(|follower| follower.key == key)
     }
 
-    /// Where followers will answer once they have taken over.
+    /// Where followers that are not connected answer if they have taken over.
     pub(super) fn addresses(&self) -> Vec<(MachineKey, String)> {
         let held = self.held();
         let listening = held.kept.followers.iter();
-        listening.filter_map(|follower| Some((follower.key, follower.listen.clone()?))).collect()
+        let away = listening.filter(|follower| !held.live.contains_key(&follower.key));
+        away.filter_map(|follower| Some((follower.key, follower.listen.clone()?))).collect()
     }
+
 
     pub(super) fn invite(&self, secret: &[u8; 16], expires_at: u64) -> Result<(), FollowError> {
         self.change(|kept| {
@@ -81,6 +83,11 @@ impl Roster {
             kept.invitations.drain(..surplus);
             kept.invitations.push(Invitation { secret: hashed(secret), expires_at, used_by: None });
         })
+    }
+
+    /// Whether an invitation is open, so that machines that are not known may say something.
+    pub(super) fn awaits_somebody(&self) -> bool {
+        self.held().kept.invitations.iter().any(|invitation| invitation.expires_at > now())
     }
 
     /// Takes a machine in that shows the secret of an invitation, which works once. Says whether it was.

@@ -13,8 +13,8 @@ use super::Shared;
 use super::files::Sent;
 use crate::chain::{Mark, PAGE_EVENTS};
 use crate::error::FollowError;
+use crate::gate::Synchrony;
 use crate::key::MachineKey;
-use crate::state::now;
 use crate::wire::{Answer, send, write_events, write_file, write_keys};
 
 /// How often a follower is told how far the log goes.
@@ -62,11 +62,13 @@ impl Sending {
                 () = tokio::time::sleep_until(beat_at) => true,
             };
             if beat_is_due {
+                self.send_what_else_is_new().await?;
                 self.beat(&mut beat_at).await?;
             }
         }
     }
 
+    /// Sends the events that are there, with the keys they need and how far imports had got with them.
     async fn send_what_is_new(&mut self, beat_at: &mut Instant) -> Result<(), FollowError> {
         let state = self.shared.store.tracking_state().await?;
         // The engine shows a commit a moment before it is there for readers.
@@ -83,8 +85,24 @@ impl Sending {
             self.send_segment(&segment).await?;
             self.tracked = Some(state.sources);
         }
+        Ok(())
+    }
+
+    /// Sends keys that no event needs yet, and small files: with a beat, which is soon enough and spares the disk.
+    async fn send_what_else_is_new(&mut self) -> Result<(), FollowError> {
         self.send_keys().await?;
-        self.send_files().await
+        let data = self.shared.folder.data().to_owned();
+        let mut files = std::mem::take(&mut self.files);
+        let look = move || {
+            let changed = files.changed(&data);
+            (files, changed)
+        };
+        let (files, changed) = tokio::task::spawn_blocking(look).await.map_err(FollowError::cut)?;
+        self.files = files;
+        for file in changed {
+            self.send_segment(&write_file(&file)).await?;
+        }
+        Ok(())
     }
 
     async fn send_page(&mut self, state: &TrackingState) -> Result<(), FollowError> {
@@ -118,13 +136,6 @@ impl Sending {
         Ok(())
     }
 
-    async fn send_files(&mut self) -> Result<(), FollowError> {
-        for file in self.files.changed(self.shared.folder.data()) {
-            self.send_segment(&write_file(&file)).await?;
-        }
-        Ok(())
-    }
-
     async fn send_segment(&mut self, segment: &[u8]) -> Result<(), FollowError> {
         // It waits here while the follower has as many as may be under way.
         let mut stream = self.connection.open_uni().await.map_err(FollowError::cut)?;
@@ -134,7 +145,8 @@ impl Sending {
 
     async fn beat(&mut self, beat_at: &mut Instant) -> Result<(), FollowError> {
         let head = self.shared.store.head().borrow().0;
-        send(&mut *self.to.lock().await, &Answer::Beat { head, at: now() }).await?;
+        let synchronous = *self.shared.gate.synchrony().borrow() == Synchrony::Synchronous;
+        send(&mut *self.to.lock().await, &Answer::Beat { head, synchronous }).await?;
         self.beat.send_replace(head);
         *beat_at = Instant::now() + BEAT_EVERY;
         Ok(())

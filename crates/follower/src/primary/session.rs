@@ -13,7 +13,7 @@ use crate::chain::{Mark, walk};
 use crate::error::FollowError;
 use crate::key::MachineKey;
 use crate::tls;
-use crate::wire::{Answer, Call, MAX_MARKS, Refusal, receive, send};
+use crate::wire::{Answer, Call, Hidden, MAX_MARKS, NOT_KNOWN, Refusal, UNKNOWN_KEY, receive, send};
 use cairn_event_store::EventStore;
 
 /// How long one who has called gets to say what it wants.
@@ -25,8 +25,13 @@ const NEXT_WORD: Duration = Duration::from_secs(60);
 pub(super) async fn run(shared: &Arc<Shared>, incoming: Incoming) -> Result<(), FollowError> {
     let connection = tokio::time::timeout(FIRST_WORD, incoming).await.map_err(FollowError::cut)?;
     let connection = connection.map_err(FollowError::cut)?;
+    let key = tls::peer(&connection).ok_or(FollowError::Unsound("no key"))?;
+    if !shared.knows(key) && !shared.roster.awaits_somebody() {
+        connection.close(UNKNOWN_KEY.into(), b"unknown key");
+        return Err(FollowError::Unsound("a key that nobody knows, while nobody is invited"));
+    }
     let done = tokio::select! {
-        done = converse(shared, &connection) => done,
+        done = converse(shared, &connection, key) => done,
         () = shared.stop.cancelled() => return Ok(()),
     };
     // What was said last gets its time to arrive: the other side hangs up.
@@ -35,8 +40,7 @@ pub(super) async fn run(shared: &Arc<Shared>, incoming: Incoming) -> Result<(), 
     done
 }
 
-async fn converse(shared: &Arc<Shared>, connection: &Connection) -> Result<(), FollowError> {
-    let key = tls::peer(connection).ok_or(FollowError::Unsound("no key"))?;
+async fn converse(shared: &Arc<Shared>, connection: &Connection, key: MachineKey) -> Result<(), FollowError> {
     let (to, mut from) = tokio::time::timeout(FIRST_WORD, connection.accept_bi())
         .await
         .map_err(FollowError::cut)?
@@ -65,7 +69,7 @@ async fn one(shared: &Arc<Shared>, key: MachineKey, call: Call) -> Result<Answer
         return pair(shared, key, &secret, &theirs);
     }
     if !shared.knows(key) {
-        return Ok(refused(Refusal::Unknown, "this node does not know your key; follow by a link of `cairn follow invite`"));
+        return Ok(refused(Refusal::Unknown, NOT_KNOWN));
     }
     Ok(match call {
         Call::Replace { epoch, name: by } => {
@@ -87,17 +91,20 @@ async fn one(shared: &Arc<Shared>, key: MachineKey, call: Call) -> Result<Answer
     })
 }
 
-fn pair(shared: &Shared, key: MachineKey, secret: &str, name: &str) -> Result<Answer, FollowError> {
-    let mut shown = [0; 16];
-    let sound = hex::decode_to_slice(secret, &mut shown).is_ok();
-    if shared.gate.replaced().borrow().is_some() || !sound || !shared.roster.pair(&shown, key, name)? {
+fn pair(shared: &Shared, key: MachineKey, secret: &Hidden, name: &str) -> Result<Answer, FollowError> {
+    let taken_in = match secret.bytes() {
+        Some(shown) if shared.gate.replaced().is_none() => shared.roster.pair(&shown, key, name)?,
+        Some(_) | None => false,
+    };
+    if !taken_in {
         return Ok(refused(
             Refusal::Unknown,
             "the link was used already, or has expired; `cairn follow invite` makes another",
         ));
     }
     info!(%key, name, "a machine follows from now on");
-    let brain_key = hex::encode(&shared.config.brain_key[..]);
+    shared.predecessor_knows(key);
+    let brain_key = Hidden::of(&shared.config.brain_key[..]);
     Ok(Answer::Paired { brain_key, epoch: shared.gate.state().epoch, name: shared.config.name.clone() })
 }
 

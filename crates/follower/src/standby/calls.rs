@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream};
 use zeroize::Zeroizing;
 
 use crate::chain::Chain;
@@ -11,7 +11,7 @@ use crate::key::{Machine, MachineKey};
 use crate::link::FollowLink;
 use crate::state::now;
 use crate::tls;
-use crate::wire::{Answer, Call, Refusal, receive, send};
+use crate::wire::{Answer, Call, Hidden, NOT_KNOWN, Refusal, UNKNOWN_KEY, receive, send};
 
 /// How long an answer may take. Comparing logs reads much of them.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
@@ -31,6 +31,8 @@ pub struct Paired {
     pub addresses: Vec<String>,
     /// Its epoch.
     pub epoch: u64,
+    /// The hash of the link.
+    pub link: String,
 }
 
 /// A machine that was called.
@@ -57,11 +59,26 @@ impl Line {
     }
 
     async fn ask_within(&mut self, call: &Call, patience: Duration) -> Result<Answer, FollowError> {
-        send(&mut self.to, call).await?;
-        let answer = tokio::time::timeout(patience, receive::<Answer>(&mut self.from)).await;
-        match answer.map_err(FollowError::cut)?? {
+        let asking = async {
+            send(&mut self.to, call).await?;
+            receive::<Answer>(&mut self.from).await
+        };
+        let answer = tokio::time::timeout(patience, asking).await.map_err(FollowError::cut)?;
+        match answer.map_err(|error| self.why(error))? {
             Answer::Refused { reason, message } => Err(refusal(reason, message)),
             answer => Ok(answer),
+        }
+    }
+}
+
+impl Line {
+    /// Why nothing was answered: the error, unless the other side has said something more.
+    fn why(&self, error: FollowError) -> FollowError {
+        match self.connection.close_reason() {
+            Some(ConnectionError::ApplicationClosed(closed)) if closed.error_code == UNKNOWN_KEY.into() => {
+                FollowError::Refused(NOT_KNOWN.to_owned())
+            }
+            _ => error,
         }
     }
 }
@@ -89,21 +106,19 @@ pub async fn pair(machine: &Machine, link: &FollowLink, name: &str) -> Result<Pa
         return Err(FollowError::Expired);
     }
     let mut line = Line::to(machine, link.key, &link.addresses).await?;
-    let call = Call::Pair { secret: hex::encode(&link.secret[..]), name: name.to_owned() };
+    let call = Call::Pair { secret: Hidden::of(&link.secret[..]), name: name.to_owned() };
     let Answer::Paired { brain_key, epoch, name } = line.ask(&call).await? else {
         return Err(FollowError::Unsound("another answer"));
     };
-    let mut seed = Zeroizing::new([0; 32]);
-    hex::decode_to_slice(Zeroizing::new(brain_key).as_bytes(), &mut seed[..])
-        .map_err(|_| FollowError::Unsound("no key of a brain"))?;
-    Ok(Paired { brain_key: seed, key: link.key, name, addresses: link.addresses.clone(), epoch })
+    let brain_key = brain_key.bytes().ok_or(FollowError::Unsound("no key of a brain"))?;
+    Ok(Paired { brain_key, key: link.key, name, addresses: link.addresses.clone(), epoch, link: link.hash() })
 }
 
 /// Tells a machine that a node with this epoch is the primary now. Gives the epoch that the machine knows then.
 ///
 /// # Errors
 /// When it cannot be reached, or does not know this one.
-pub async fn fence(
+pub(crate) async fn fence(
     machine: &Machine,
     key: MachineKey,
     addresses: &[String],

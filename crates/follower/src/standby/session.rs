@@ -8,7 +8,7 @@ use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::{Mutex, watch};
 use tracing::{debug, info};
 
-use super::Standby;
+use super::{Standby, StandbyConfig};
 use super::calls::{Line, refusal};
 use crate::chain::Mark;
 use crate::error::FollowError;
@@ -24,9 +24,9 @@ impl Standby {
             (super::standby_of(&held.state)?.clone(), held.state.epoch, held.status.has)
         };
         let mut line = Line::to(&self.machine, of.key, &of.addresses).await?;
-        let slots = self.log.keyring().end_slot().await?;
-        let (name, listen) = (self.name.clone(), self.listen.clone());
-        let call = Call::Follow { brain: self.brain, epoch, name, listen, at, slots };
+        let slots = self.keys.keyring().end_slot().await?;
+        let StandbyConfig { brain, name, listen } = self.config.clone();
+        let call = Call::Follow { brain, epoch, name, listen, at, slots };
         let answer = line.ask(&call).await.map_err(|error| match error {
             FollowError::Diverged { .. } => FollowError::Diverged { position: at.position },
             error => error,
@@ -44,7 +44,7 @@ impl Standby {
         let Line { connection, to, from, .. } = &mut line;
         let to = Mutex::new(to);
         if let Some(epoch) = take_over {
-            send(&mut **to.lock().await, &Call::Replace { epoch, name: self.name.clone() }).await?;
+            send(&mut **to.lock().await, &Call::Replace { epoch, name: self.config.name.clone() }).await?;
         }
         let end = watch::channel(None).0;
         tokio::select! {
@@ -67,7 +67,7 @@ impl Standby {
     /// Ends when everything up to the end of a primary that was replaced is here.
     async fn reached(&self, mut end: watch::Receiver<Option<u64>>) -> Result<(), FollowError> {
         let end = end.wait_for(Option::is_some).await.map_err(FollowError::cut)?.unwrap_or_default();
-        let mut head = self.log.store().head();
+        let mut head = self.store.head();
         head.wait_for(|head| head.0 >= end).await.map_err(FollowError::cut)?;
         // What is visible is durable, but noted only a moment later.
         while self.held().status.has.position < end {
@@ -84,7 +84,8 @@ impl Standby {
     ) -> Result<(), FollowError> {
         loop {
             match receive::<Answer>(from).await? {
-                Answer::Beat { head, .. } => {
+                Answer::Beat { head, synchronous } => {
+                    self.held().status.synchronous = synchronous;
                     self.heard(head)?;
                     self.say_what_it_has(to).await?;
                 }
@@ -117,14 +118,14 @@ impl Standby {
                 quinn::ReadToEndError::TooLong => FollowError::Unsound("a segment that is too long"),
                 quinn::ReadToEndError::Read(error) => FollowError::cut(error),
             })?;
-            match read_segment(&bytes, self.brain)? {
+            match read_segment(&bytes, self.config.brain)? {
                 Segment::Events(events) => {
                     self.take_events(events).await?;
                     self.say_what_it_has(to).await?;
                 }
                 Segment::Keys(wrapped) => {
                     debug!(first = wrapped.first, end = wrapped.end, "keys");
-                    self.log.keyring().adopt(wrapped).await?;
+                    self.keys.keyring().adopt(wrapped).await?;
                 }
                 Segment::File(file) => self.take_file(file).await?,
             }
@@ -140,9 +141,9 @@ impl Standby {
         }
         let mark = Mark { position: after.position + events.len() as u64, chain };
         let erases = events.iter().any(|event| &*event.event_type == ERASED_TYPE);
-        self.log.store().replicate(events, tracked.unwrap_or_default()).await?;
+        self.store.replicate(events, tracked.unwrap_or_default()).await?;
         if erases {
-            self.log.complete_erasures().await?;
+            self.keys.complete_erasures().await?;
         }
         self.has(mark);
         Ok(())
@@ -159,6 +160,8 @@ impl Standby {
             }
             write_private(&path, &content)
         };
-        tokio::task::spawn_blocking(write).await.map_err(FollowError::cut)?
+        tokio::task::spawn_blocking(write).await.map_err(FollowError::cut)??;
+        self.files.send_modify(|files| *files += 1);
+        Ok(())
     }
 }
