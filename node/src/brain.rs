@@ -13,7 +13,7 @@ use cairn_event_store::notary::{Notary, Noted, VerifyingKey};
 use cairn_event_store::sealed::Sealed;
 use cairn_event_store::sqlite::{OpenError, SqliteStore};
 use cairn_event_store::{Position, PostgresStore, SharedStore};
-use cairn_follower::{Folder, FollowError, Gate, Guarded, Primary, Role as FolderRole};
+use cairn_follower::{Folder, FollowError, Gate, Guarded, Primary, Role as FolderRole, Shut, Standby};
 use cairn_projector::{
     Leases, PostgresProjection, Projection, Projector, SearchProjection, SearchReader, SqliteProjection,
     StartError, Turns,
@@ -73,6 +73,8 @@ pub struct Brain {
     pub imports: Imports,
     /// What answers followers, once it does.
     pub followers: OnceLock<Primary>,
+    /// What follows another node, on a standby.
+    pub standby: OnceLock<Arc<Standby>>,
     /// What publishes and reads Kafka, once it does.
     pub kafka: OnceLock<Watched>,
     /// Shares memories with other brains, while this process does.
@@ -168,10 +170,8 @@ pub enum BrainError {
     /// What the folder is to its followers, or its primary, cannot be read.
     #[error("what the folder is to other machines cannot be read")]
     Follow(#[from] FollowError),
-    /// The folder follows another machine's.
-    #[error(
-        "this folder is a standby of {0}: `cairn follow` goes on following, `cairn promote` makes it the primary, and then it can be served"
-    )]
+    /// The folder follows another machine's, and is told to use a server's log.
+    #[error("this folder is a standby of {0}, with the log in it; the configuration names a database, which nobody follows")]
     Standby(String),
     /// The log cannot be read.
     #[error(transparent)]
@@ -202,10 +202,8 @@ impl Brain {
     /// See [`BrainError`].
     pub async fn open_as(role: Role, config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, BrainError> {
         let folder = DataFolder::open(&config.data)?;
-        if let FolderRole::Standby(of) = Folder::of(folder.path()).state()?.role {
-            return Err(BrainError::Standby(of.name));
-        }
-        let identity = folder.identity(config.brain_key.as_deref(), role == Role::Projector)?;
+        let standby = make_way(&folder, config)?;
+        let identity = folder.identity(config.brain_key.as_deref(), standby || role == Role::Projector)?;
         folder.own_read_models(identity.brain)?;
         let Storage { log, memories, timeline, mut projections, database } =
             storage(config, &folder, &identity).await?;
@@ -255,6 +253,7 @@ impl Brain {
             search,
             imports: Imports::default(),
             followers: OnceLock::new(),
+            standby: OnceLock::new(),
             kafka: OnceLock::new(),
             sharing: Mutex::default(),
             key,
@@ -265,7 +264,9 @@ impl Brain {
             started: Instant::now(),
             embedder: name,
         };
-        brain.ensure_owner().await?;
+        if !standby {
+            brain.ensure_owner().await?;
+        }
         Ok(Arc::new(brain))
     }
 
@@ -288,6 +289,11 @@ impl Brain {
             RegisterPrincipal { id: PrincipalId::new(token.id), name: name.to_owned(), ceiling, origin };
         self.handler.register_principal(register, by.unwrap_or(&own)).await?;
         Ok((token, secret))
+    }
+
+    /// Why it takes no writes, if it takes none.
+    pub fn shut(&self) -> Option<Shut> {
+        self.log.store().guarded().and_then(|guarded| guarded.gate().shut().borrow().clone())
     }
 
     /// What shares memories with other brains, while this process does.
@@ -343,6 +349,17 @@ struct Storage {
     projections: Vec<Arc<dyn Projection>>,
     /// The database it is in, if it is in one.
     database: Option<PgPool>,
+}
+
+/// Whether the folder is a standby's. What it held as a primary is put away then, before anything is opened.
+fn make_way(folder: &DataFolder, config: &Config) -> Result<bool, BrainError> {
+    let control = Folder::of(folder.path());
+    let FolderRole::Standby(of) = control.state()?.role else { return Ok(false) };
+    if config.database.is_some() || config.kurrentdb.is_some() {
+        return Err(BrainError::Standby(of.name));
+    }
+    control.make_way()?;
+    Ok(true)
 }
 
 async fn storage(config: &Config, folder: &DataFolder, identity: &Identity) -> Result<Storage, BrainError> {
@@ -408,7 +425,7 @@ fn search_server(config: &QdrantConfig, brain: Uuid) -> Result<SearchServer, Bra
     Ok(SearchServer::new(settings, BrainId::new(brain))?)
 }
 
-pub(crate) async fn embedder(config: &EmbedderConfig) -> Result<Arc<dyn Embedder>, BrainError> {
+async fn embedder(config: &EmbedderConfig) -> Result<Arc<dyn Embedder>, BrainError> {
     if config.url.is_empty() {
         return Ok(Arc::new(StaticEmbedder::new()));
     }

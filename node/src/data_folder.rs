@@ -33,7 +33,7 @@ pub const KURRENTDB_COPY: &str = "log/kurrentdb.db";
 #[derive(Debug)]
 pub struct DataFolder {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 /// Where a running node answers, as `node.json` says it.
@@ -146,7 +146,7 @@ impl DataFolder {
         for folder in ["log", "read"] {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(path.join(folder)).map_err(failed)?;
         }
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), lock })
     }
 
     /// The folder.
@@ -266,6 +266,12 @@ impl DataFolder {
     pub fn announce(&self, running: &Running) -> Result<(), DataFolderError> {
         let text = serde_json::to_vec_pretty(running).expect("plain fields");
         write_private(&self.path.join("node.json"), &text)
+    }
+
+    /// Lets others open it, although this lives. To be called when nothing in it is used any more.
+    pub fn let_go(&self) {
+        // It fails only where the lock is gone already.
+        let _ = self.lock.unlock();
     }
 
     /// Takes the announcement back.

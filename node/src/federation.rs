@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use cairn_federation::{Multiaddr, Network, NetworkConfig, NetworkEvent, NetworkEvents, PeerKey};
 use cairn_projector::Leases;
-use cairn_sharing::{Happening, Sharing, SharingConfig, Transport};
+use cairn_sharing::{Happening, Resume, Sharing, SharingConfig, Transport};
 use cairn_sync::key::DeviceKey;
 use ed25519_dalek::SigningKey;
 use tokio::sync::{mpsc, watch};
@@ -121,13 +121,14 @@ async fn meet(
     tokio::spawn(obey(network.clone(), taken));
     tokio::spawn(pass_on(network.clone(), events, Arc::clone(&wires), happenings));
     let name = if config.name.is_empty() { whoami() } else { config.name.clone() };
-    let own = SharingConfig { brain: brain.key.clone(), device, name };
+    let own = SharingConfig { brain: brain.key.clone(), device, name, resume: resume(brain) };
     let started = Sharing::start(own, Arc::clone(&brain.handler), wires, received, stop.clone()).await;
     let started = started.context("what is shared cannot be read from the log");
     let ended = match started {
         Ok((sharing, task)) => {
-            brain.set_sharing(Some(sharing));
+            brain.set_sharing(Some(sharing.clone()));
             began.send_replace(Some(Ok(())));
+            note_begun(brain, &sharing).await;
             // Its panic, if any, has been reported by the panic hook.
             let _ = task.await;
             Ok(())
@@ -136,6 +137,25 @@ async fn meet(
     };
     network.shutdown().await;
     ended
+}
+
+/// A node that took over from another goes on in another epoch: the other may have said what is not in this log.
+fn resume(brain: &Brain) -> Resume {
+    match brain.followers.get() {
+        Some(primary) if primary.begins_sharing_anew() => Resume::Anew,
+        Some(_) | None => Resume::Here,
+    }
+}
+
+/// Remembers that it has, as soon as the service answers, which it does after that.
+async fn note_begun(brain: &Brain, sharing: &Sharing) {
+    if let Some(primary) = brain.followers.get()
+        && primary.begins_sharing_anew()
+        && sharing.view().await.is_ok()
+        && let Err(error) = primary.sharing_began_anew()
+    {
+        warn!(%error, "that sharing has begun anew could not be written down; it begins anew again after a start");
+    }
 }
 
 fn network(device: &SigningKey, config: &FederationConfig, port: u16) -> Result<(Network, NetworkEvents)> {

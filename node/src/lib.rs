@@ -60,9 +60,7 @@ async fn run(cli: Cli) -> ExitCode {
         Command::Migrate(args) => database::migrate(&global, &args).await,
         Command::Bench(args) => bench::bench(&global, args).await,
         Command::Promote(args) => follow::promote(&global, &args).await,
-        Command::Follow(FollowArgs { command: None, link, config }) => {
-            follow::follow(&global, link.as_deref(), config.as_deref()).await
-        }
+        Command::Follow(args @ FollowArgs { command: None, .. }) => follow::follow(&global, args).await,
         Command::Follow(FollowArgs { command: Some(command), .. }) => {
             return match cli::follow(&global, command).await {
                 Ok(()) => ExitCode::SUCCESS,

@@ -236,6 +236,11 @@ impl Primary {
         }
     }
 
+    /// Whether the brain must begin to speak anew to other brains.
+    pub fn begins_sharing_anew(&self) -> bool {
+        matches!(self.shared.gate.state().role, Role::Primary(of) if of.begin_sharing_anew)
+    }
+
     /// The brain has begun to speak anew to other brains.
     ///
     /// # Errors

@@ -16,6 +16,6 @@ pub use error::SharingError;
 pub use invitation::{InvitationLink, words};
 pub use keeper::Keeper;
 pub use restore::Selections;
-pub use service::{Offering, Selecting, Sharing, SharingConfig};
+pub use service::{Offering, Resume, Selecting, Sharing, SharingConfig};
 pub use transport::{Happening, Transport};
 pub use view::{GrantView, InvitationView, PeerView, ReceiptView, SpaceView, View};

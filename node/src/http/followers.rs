@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use cairn_follower::{FollowError, Primary, PrimaryView, Synchrony};
+use cairn_follower::{FollowError, Primary, PrimaryView, StandbyStatus, Synchrony};
 use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -40,7 +40,7 @@ pub struct FollowerInvitation {
 /// This node and its followers.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct FollowersView {
-    /// `primary`, or `replaced`.
+    /// `primary`, `standby`, or `replaced`.
     pub role: String,
     /// How many times a follower has taken over.
     pub epoch: u64,
@@ -55,6 +55,61 @@ pub struct FollowersView {
     pub listen: Option<String>,
     /// The followers.
     pub followers: Vec<FollowerInfo>,
+    /// How a standby is doing.
+    #[schema(value_type = Option<Object>)]
+    pub standby: Option<StandbyStatus>,
+}
+
+/// What a node is to its other machines, in short.
+#[derive(Debug, Serialize)]
+pub struct Standing {
+    /// `primary`, `standby`, or `replaced`.
+    role: String,
+    epoch: u64,
+    /// Whom it follows, or who took over from it: writes go there.
+    primary: Option<String>,
+    synchrony: Synchrony,
+    /// How many follow it, and how many of them are connected.
+    followers: usize,
+    connected: usize,
+    /// How many events a standby lacks, and for how long, in milliseconds.
+    lag_events: u64,
+    lag_ms: u64,
+}
+
+/// What a node is to its other machines; none where it has none.
+pub fn standing(app: &App) -> Option<Standing> {
+    let view = view(app)?;
+    let primary = view.standby.as_ref().map(|standby| standby.primary.clone()).or(view.replaced_by);
+    let standing = Standing {
+        role: view.role,
+        epoch: view.epoch,
+        primary,
+        synchrony: view.synchrony,
+        followers: view.followers.len(),
+        connected: view.followers.iter().filter(|follower| follower.connected).count(),
+        lag_events: view.standby.as_ref().map_or(0, |standby| standby.lag_events),
+        lag_ms: view.standby.as_ref().map_or(0, |standby| standby.lag_ms),
+    };
+    let alone = standing.role == "primary" && standing.followers == 0 && standing.synchrony == Synchrony::Asynchronous;
+    (!alone).then_some(standing)
+}
+
+fn view(app: &App) -> Option<FollowersView> {
+    if let Some(standby) = app.standby.get() {
+        let standby = standby.status();
+        return Some(FollowersView {
+            role: "standby".into(),
+            epoch: standby.epoch,
+            head: standby.has.position,
+            synchrony: Synchrony::Asynchronous,
+            replaced_by: None,
+            listen: None,
+            followers: Vec::new(),
+            standby: Some(standby),
+        });
+    }
+    Some(app.followers.get()?.view().into())
 }
 
 /// A follower.
@@ -96,19 +151,22 @@ impl From<PrimaryView> for FollowersView {
             heard_at: follower.heard_at,
         };
         let followers = followers.into_iter().map(info).collect();
-        Self { role, epoch, head, synchrony, replaced_by, listen, followers }
+        Self { role, epoch, head, synchrony, replaced_by, listen, followers, standby: None }
     }
 }
 
 fn owner<'a>(app: &'a App, caller: &Caller) -> Result<&'a Primary, ApiError> {
     caller.owner("have other machines follow")?;
-    app.followers.get().ok_or_else(|| {
-        ApiError::new(
-            StatusCode::CONFLICT,
-            "NO_FOLLOWERS_HERE",
-            "only a log in the data folder has followers; this one is in PostgreSQL or KurrentDB: use that database's own replication",
-        )
-    })
+    app.followers.get().ok_or_else(nobody_follows)
+}
+
+fn nobody_follows() -> ApiError {
+    ApiError::new(
+        StatusCode::CONFLICT,
+        "NO_FOLLOWERS_HERE",
+        "only a log in the data folder has followers; this one is in a database, which has replication of its own: for PostgreSQL that \
+         is streaming replication",
+    )
 }
 
 /// Shows how far followers are.
@@ -116,7 +174,8 @@ fn owner<'a>(app: &'a App, caller: &Caller) -> Result<&'a Primary, ApiError> {
     responses((status = 200, description = "This node and its followers", body = super::envelope::Success<FollowersView>),
     (status = 409, description = "The log is in a database, which has means of its own", body = super::error::Failure)))]
 async fn followers(State(app): State<App>, caller: Caller) -> Result<Reply<FollowersView>, ApiError> {
-    Ok(Reply::ok(owner(&app, &caller)?.view().into()))
+    caller.owner("have other machines follow")?;
+    view(&app).map(Reply::ok).ok_or_else(nobody_follows)
 }
 
 /// Makes a link that one other machine of the owner's can follow by. Its secret is in this answer and nowhere else.

@@ -1,5 +1,6 @@
 //! Arguments of the commands about a standby.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -15,14 +16,20 @@ Examples:
   cairn --data ~/standby follow cairn://follow/...      on the other: follows until Ctrl-C
   cairn --data ~/standby follow                         goes on, after a restart
   cairn follow status                                   on either: how far it is
-  cairn --data ~/standby promote                        takes over; then `cairn --data ~/standby up`
+  cairn follow aside                                    what only a replaced primary had
+  cairn --data ~/standby promote                        takes over
 
+The standby answers reads, and refuses writes. After a restart `cairn up` does the same as `cairn follow`, whatever the folder has become.
 Whoever has the link before it is used gets the whole brain: pass it on over a channel you trust."
 )]
 pub struct FollowArgs {
-    /// The link, the first time
+    /// The link, the first time. One that was used here before changes nothing
     #[arg(value_name = "LINK")]
     pub link: Option<String>,
+    // Without the environment's variable, which the configuration has anyway: it would count as given beside a subcommand.
+    /// Where to answer HTTP [default: 127.0.0.1:7411]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
     /// The configuration file [default: cairn.toml in the data folder]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -38,6 +45,8 @@ pub enum FollowCommand {
     Invite(FollowInviteArgs),
     /// Show how far followers are, or how far this standby is
     Status,
+    /// Show the events that only this machine had when it was replaced
+    Aside,
     /// Forget a follower: it gets nothing more
     Forget(FollowForgetArgs),
 }
@@ -62,7 +71,7 @@ pub struct FollowForgetArgs {
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
-  cairn --data ~/standby promote           the primary hands over if it is there
+  cairn --data ~/standby promote           the primary hands over if it is there; the standby that runs goes on as the primary
   cairn --data ~/standby promote --force   although events are known to be lost with the primary
 
 A primary that cannot be reached goes on taking writes until it hears of this: stop it, or keep its clients away.")]

@@ -49,7 +49,30 @@ pub async fn run(global: &Global, command: FollowCommand) -> Result<(), CliError
         FollowCommand::Invite(args) => invite(&Client::connect(global)?, &screen, &args).await,
         FollowCommand::Forget(args) => forget(&Client::connect(global)?, &screen, &args.follower).await,
         FollowCommand::Status => status(global, &screen).await,
+        FollowCommand::Aside => aside_all(global, &screen),
     }
+}
+
+/// What is kept aside in the folder: looked up there, because it concerns that machine alone.
+fn aside_all(global: &Global, screen: &Screen) -> Result<(), CliError> {
+    let folder = folder(global)?;
+    let kept = kept_aside(&Folder::of(&folder)).map_err(|error| unreadable(&folder, &error))?;
+    if screen.json {
+        let json = serde_json::value::to_raw_value(&kept).expect("plain fields");
+        return screen.print_json(&json);
+    }
+    if kept.is_empty() {
+        return screen.print("nothing is kept aside");
+    }
+    screen.print(&format!(
+        "{}They are in plain text, an event a line. What is still wanted of them can be written again; delete a file when it is done with.",
+        aside(&kept)
+    ))
+}
+
+fn unreadable(folder: &Path, error: &cairn_follower::FollowError) -> CliError {
+    let hint = format!("look at {}", folder.join("replication").display());
+    CliError::Failed { message: error.to_string(), hint }
 }
 
 async fn invite(client: &Client, screen: &Screen, args: &FollowInviteArgs) -> Result<(), CliError> {
@@ -72,10 +95,7 @@ async fn invite(client: &Client, screen: &Screen, args: &FollowInviteArgs) -> Re
 async fn status(global: &Global, screen: &Screen) -> Result<(), CliError> {
     let folder = folder(global)?;
     let control = Folder::of(&folder);
-    let local = local(&control).map_err(|error| CliError::Failed {
-        message: error.to_string(),
-        hint: format!("look at {}", folder.join("replication").display()),
-    })?;
+    let local = local(&control).map_err(|error| unreadable(&folder, &error))?;
     let asked = if global.url.is_some() || local.standby.is_none() { Client::connect(global) } else { Err(CliError::NoNode { folder }) };
     match asked {
         Ok(client) => {
