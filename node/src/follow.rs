@@ -61,6 +61,8 @@ pub struct Following {
 pub async fn start(brain: &Arc<Brain>, config: &Config, port: u16) -> Result<Copies> {
     let Some(guarded) = brain.log.store().guarded() else { return Ok(Copies::None) };
     let control = Folder::of(brain.folder.path());
+    // Whoever asked this folder's program to end has died since: one that lives asks again.
+    control.ask_no_more()?;
     if let Role::Standby(_) = guarded.gate().state().role {
         return Ok(Copies::Standby(Following::start(brain, guarded, control, config, port).await?));
     }
