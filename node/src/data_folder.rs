@@ -224,9 +224,7 @@ impl DataFolder {
             hex::decode(seed.trim()).ok().and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
                 DataFolderError::Damaged { path, reason: "it is not a key of 64 hexadecimal digits".into() }
             })?;
-        let key = SigningKey::from_bytes(&bytes);
-        let brain = Uuid::new_v5(&Uuid::NAMESPACE_OID, key.verifying_key().as_bytes());
-        Ok(Identity { key, brain })
+        Ok(Identity::of(&bytes))
     }
 
     /// Makes sure that the read models here are of this brain: a folder that stayed behind when another brain was restored into it
@@ -281,6 +279,13 @@ impl DataFolder {
 }
 
 impl Identity {
+    /// The identity that has this seed.
+    pub fn of(seed: &[u8; 32]) -> Self {
+        let key = SigningKey::from_bytes(seed);
+        let brain = Uuid::new_v5(&Uuid::NAMESPACE_OID, key.verifying_key().as_bytes());
+        Self { key, brain }
+    }
+
     /// The key that wraps the keys of memories: derived from the brain's, so there is one secret to keep safe.
     pub fn wrapping_key(&self) -> [u8; 32] {
         blake3::derive_key("cairn 2026-11 memory key wrapping", self.key.as_bytes())

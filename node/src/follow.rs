@@ -228,11 +228,19 @@ async fn begin(
     }
     let machine = control.machine()?;
     let paired = pair(&machine, link, &name(config)).await?;
-    write_private(&key_file(config, folder), hex::encode(&paired.brain_key[..]).as_bytes())?;
-    let identity = folder.identity(named, true)?;
+    let epoch = control.state()?.epoch;
+    if paired.epoch < epoch {
+        bail!(
+            "{} has epoch {}, and this folder knows of epoch {epoch}: that node was replaced and does not know yet. Follow the primary",
+            paired.name,
+            paired.epoch
+        );
+    }
+    let identity = Identity::of(&paired.brain_key);
     if identity.brain != link.brain {
         bail!("the primary sent the key of another brain");
     }
+    write_private(&key_file(config, folder), Zeroizing::new(hex::encode(&paired.brain_key[..])).as_bytes())?;
     let has_log = control.has_log();
     if has_log {
         rejoin(global, control, &machine, &paired, &identity).await?;
