@@ -50,7 +50,8 @@ pub enum Copies {
 
 /// A standby at work.
 pub struct Following {
-    task: JoinHandle<Result<(), FollowError>>,
+    /// None when it has ended.
+    task: Option<JoinHandle<Result<(), FollowError>>>,
     stop: CancellationToken,
 }
 
@@ -101,8 +102,8 @@ impl Copies {
         };
         match self {
             Self::Standby(following) => tokio::select! {
-                done = &mut following.task => {
-                    done.context("following ended")?.context("this machine can follow no more")?;
+                done = following.task() => {
+                    done.context("this machine can follow no more")?;
                     bail!("following ended")
                 }
                 () = asked => Ok(()),
@@ -121,8 +122,10 @@ impl Copies {
             Self::Primary(primary) => primary.ended().await,
             Self::Standby(following) => {
                 following.stop.cancel();
-                // Its error, if any, has been told, its panic by the panic hook.
-                let _ = following.task.await;
+                if let Some(task) = following.task {
+                    // Its panic, if any, has been reported by the panic hook.
+                    let _ = task.await;
+                }
             }
             Self::None => {}
         }
@@ -155,7 +158,15 @@ impl Following {
         }));
         let running = stop.clone();
         let task = tokio::spawn(async move { standby.run(&running).await });
-        Ok(Self { task, stop })
+        Ok(Self { task: Some(task), stop })
+    }
+
+    /// Waits until following has ended by itself.
+    async fn task(&mut self) -> Result<()> {
+        let Some(task) = &mut self.task else { return Ok(()) };
+        let done = task.await;
+        self.task = None;
+        Ok(done??)
     }
 }
 

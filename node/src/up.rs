@@ -26,7 +26,7 @@ use crate::brain::Brain;
 use crate::cli::UpArgs;
 use crate::cli::args::{self, Global};
 use crate::config::{Config, LogFormat, default_data_folder};
-use crate::data_folder::Running;
+use crate::data_folder::{DataFolder, Running};
 use crate::importer::{self, ImportReport, ImportRequest, ImportState};
 use crate::{federation, follow, gateway, http, kafka};
 
@@ -34,7 +34,7 @@ use crate::{federation, follow, gateway, http, kafka};
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long requests that were dropped get to notice.
-const LET_GO_PATIENCE: Duration = Duration::from_secs(1);
+const LET_GO_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often it is looked whether they have.
 const LET_GO_POLL: Duration = Duration::from_millis(5);
@@ -141,13 +141,32 @@ async fn serve_as_is(quiet: bool, vaults: &[PathBuf], config: &mut Config, metri
     ended
 }
 
-/// Waits until no request holds the brain any more, and lets its folder go in any case: all that is durable is closed.
+/// Waits until nobody holds the brain any more, nor its log with the keys, and then lets the folder go.
 async fn let_go(brain: Arc<Brain>) {
-    let began = Instant::now();
-    while Arc::strong_count(&brain) > 1 && began.elapsed() < LET_GO_PATIENCE {
+    let (held, log, began) = (Arc::downgrade(&brain), Arc::downgrade(&brain.log), Instant::now());
+    let mut alone = Arc::try_unwrap(brain);
+    while let Err(shared) = alone {
+        if began.elapsed() > LET_GO_PATIENCE {
+            // A request that hangs: what is durable is closed all the same.
+            shared.folder.let_go();
+            return;
+        }
+        drop(shared);
+        tokio::time::sleep(LET_GO_POLL).await;
+        let Some(shared) = held.upgrade() else { return };
+        alone = Arc::try_unwrap(shared);
+    }
+    let Ok(brain) = alone else { return };
+    let folder = folder_alone(brain);
+    while log.strong_count() > 0 && began.elapsed() < LET_GO_PATIENCE {
         tokio::time::sleep(LET_GO_POLL).await;
     }
-    brain.folder.let_go();
+    drop(folder);
+}
+
+/// Drops everything of a brain but its folder.
+fn folder_alone(brain: Brain) -> DataFolder {
+    brain.folder
 }
 
 /// What a node does beyond its own machine in the brain's name: only one node of a brain may.

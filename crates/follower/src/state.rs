@@ -204,12 +204,15 @@ impl Folder {
         self.write("followers.json", followers)
     }
 
-    /// How far the standby said it was; none where it never did.
+    /// How far the standby said it was; none where it never did, or where a power cut has spoilt it: it is not made durable.
     ///
     /// # Errors
     /// When it cannot be read.
     pub fn status<T: DeserializeOwned>(&self) -> Result<Option<T>, FollowError> {
-        self.read("status.json")
+        match self.read("status.json") {
+            Err(FollowError::Damaged { .. }) => Ok(None),
+            read => read,
+        }
     }
 
     pub(crate) fn set_status(&self, status: &impl Serialize) -> Result<(), FollowError> {

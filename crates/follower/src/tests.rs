@@ -318,6 +318,7 @@ async fn what_is_erased_is_erased_on_the_follower_and_does_not_come_back() {
     running.until(|status| status.has.position == 12).await;
     assert_eq!(slots(&other.folder), slots(&node.folder));
     running.kill().await;
+    std::fs::write(other.path.path().join("replication/status.json"), "").expect("as after a power cut");
     let running = other.run().await;
     node.append(9, 1).await.expect("appended");
     running.until(|status| status.has.position == 13).await;

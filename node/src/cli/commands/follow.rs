@@ -34,6 +34,15 @@ struct Local {
     kept_aside: Vec<Kept>,
 }
 
+/// What a node answers.
+#[derive(Deserialize)]
+struct Asked {
+    #[serde(flatten)]
+    view: PrimaryView,
+    #[serde(default)]
+    standby: Option<StandbyStatus>,
+}
+
 #[derive(Deserialize)]
 struct Invitation {
     link: String,
@@ -101,7 +110,10 @@ async fn status(global: &Global, screen: &Screen) -> Result<(), CliError> {
         Ok(client) => {
             let answer = client.get(&["followers"]).send().await?;
             let kept = local.kept_aside;
-            screen.answer(&answer, |view| format!("{}{}", primary(view), aside(&kept)))
+            screen.answer(&answer, |asked: &Asked| match &asked.standby {
+                Some(standby) => standby_text(standby, true),
+                None => format!("{}{}", primary(&asked.view), aside(&kept)),
+            })
         }
         Err(CliError::NoNode { .. }) if control.is_used() => print_local(screen, &local),
         Err(error) => Err(error),
