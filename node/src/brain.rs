@@ -171,7 +171,9 @@ pub enum BrainError {
     #[error("what the folder is to other machines cannot be read")]
     Follow(#[from] FollowError),
     /// The folder follows another machine's, and is told to use a server's log.
-    #[error("this folder is a standby of {0}, with the log in it; the configuration names a database, which nobody follows")]
+    #[error(
+        "this folder is a standby of {0}, with the log in it; the configuration names a database, which nobody follows"
+    )]
     Standby(String),
     /// The log cannot be read.
     #[error(transparent)]

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use cairn_event_store::{Keyring, Sealed, SqliteStore};
 use cairn_follower::{
-    Folder, FollowError, FollowLink, Gate, Guarded, Machine, Paired, Primary, PrimaryConfig, PrimaryOf, Role, Standby,
-    StandbyConfig, TakenOver, kept_aside, pair,
+    Folder, FollowError, FollowLink, Gate, Guarded, Machine, Paired, Primary, PrimaryConfig, PrimaryOf, Role,
+    Standby, StandbyConfig, TakenOver, kept_aside, pair,
 };
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -140,7 +140,8 @@ impl Following {
         config: &Config,
         port: u16,
     ) -> Result<Self> {
-        let listen = config.follower.announce.first().cloned().or_else(|| Some(listens(config, port)?.to_string()));
+        let listen =
+            config.follower.announce.first().cloned().or_else(|| Some(listens(config, port)?.to_string()));
         let own = StandbyConfig { brain: brain.brain, name: name(config), listen };
         let store = Arc::clone(guarded.store());
         let standby = Arc::new(Standby::open(own, control.clone(), store, Arc::clone(&brain.log)).await?);
@@ -202,7 +203,9 @@ pub async fn follow(global: &Global, args: FollowArgs) -> Result<()> {
             begin(global, &config, &DataFolder::open(&data)?, &control, &link).await?;
         }
     } else if let Role::Primary(PrimaryOf { predecessor: None, .. }) = control.state()?.role {
-        bail!("this folder follows nobody; `cairn follow <link>`, with a link of `cairn follow invite`, makes it a standby");
+        bail!(
+            "this folder follows nobody; `cairn follow <link>`, with a link of `cairn follow invite`, makes it a standby"
+        );
     }
     up(global, UpArgs { listen, config: file, import: Vec::new(), log: None }).await
 }
@@ -211,8 +214,12 @@ pub async fn follow(global: &Global, args: FollowArgs) -> Result<()> {
 fn tell_what_it_is(global: &Global, control: &Folder) -> Result<()> {
     let said = match control.state()?.role {
         Role::Standby(_) => return Ok(()),
-        Role::Primary(_) => "This folder has followed by that link before and has taken over since: it is the primary's now.",
-        Role::Replaced(_) => "This folder has followed by that link before; a new link, made at the primary, makes it follow again.",
+        Role::Primary(_) => {
+            "This folder has followed by that link before and has taken over since: it is the primary's now."
+        }
+        Role::Replaced(_) => {
+            "This folder has followed by that link before; a new link, made at the primary, makes it follow again."
+        }
     };
     if !global.quiet {
         eprintln!("{said}");
@@ -234,7 +241,8 @@ async fn begin(
         Err(DataFolderError::NoIdentity { .. }) => None,
         Err(error) => return Err(error.into()),
     };
-    if own.is_some_and(|own| own.brain != link.brain) || (control.has_log() && !key_file(config, folder).exists()) {
+    if own.is_some_and(|own| own.brain != link.brain) || (control.has_log() && !key_file(config, folder).exists())
+    {
         bail!("{} holds another brain; follow in a folder of its own", folder.path().display());
     }
     let machine = control.machine()?;
@@ -391,7 +399,11 @@ fn refuse_loss(taken: &TakenOver, force: bool) -> Result<()> {
         return Ok(());
     }
     if !taken.whole {
-        bail!("this standby has never had the whole log, only {} events of {}; --force takes over with those", taken.has.position, taken.primary_head);
+        bail!(
+            "this standby has never had the whole log, only {} events of {}; --force takes over with those",
+            taken.has.position,
+            taken.primary_head
+        );
     }
     if taken.lacks() > 0 {
         bail!(
@@ -426,13 +438,21 @@ fn tell(global: &Global, data: &Path, promoted: &Promoted) -> Result<()> {
         return Ok(());
     }
     match serving {
-        Some(url) => println!("{} is the primary's now, epoch {epoch}, and serves at {url} ({:.1} s)", data.display(), took.as_secs_f64()),
-        None => println!("{0} is the primary's now, epoch {epoch}; `cairn --data {0} up` serves it", data.display()),
+        Some(url) => println!(
+            "{} is the primary's now, epoch {epoch}, and serves at {url} ({:.1} s)",
+            data.display(),
+            took.as_secs_f64()
+        ),
+        None => {
+            println!("{0} is the primary's now, epoch {epoch}; `cairn --data {0} up` serves it", data.display())
+        }
     }
     let Some(taken) = taken else { return Ok(()) };
     println!("  {}", loss(taken));
     if !taken.handed_over {
-        println!("  the old primary could not be reached: it takes writes until it hears of this. Keep its clients away");
+        println!(
+            "  the old primary could not be reached: it takes writes until it hears of this. Keep its clients away"
+        );
     }
     Ok(())
 }

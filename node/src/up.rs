@@ -81,7 +81,12 @@ enum Ended {
 }
 
 /// Serves the folder as what it is.
-async fn serve_as_is(quiet: bool, vaults: &[PathBuf], config: &mut Config, metrics: Arc<Metrics>) -> Result<Ended> {
+async fn serve_as_is(
+    quiet: bool,
+    vaults: &[PathBuf],
+    config: &mut Config,
+    metrics: Arc<Metrics>,
+) -> Result<Ended> {
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {}; is another node running? try --listen", config.listen))?;

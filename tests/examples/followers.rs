@@ -122,7 +122,12 @@ async fn lag(options: &Options) {
 }
 
 /// Writes at a rate, and says of each write when and up to where it was acknowledged.
-async fn write_at(client: &Client, options: &Options, each: u64, acknowledged: mpsc::UnboundedSender<(u64, Instant)>) {
+async fn write_at(
+    client: &Client,
+    options: &Options,
+    each: u64,
+    acknowledged: mpsc::UnboundedSender<(u64, Instant)>,
+) {
     let every = Duration::from_secs_f64(each as f64 / options.rate as f64);
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -175,14 +180,20 @@ async fn watch(client: Client, mut seen: mpsc::UnboundedReceiver<(u64, Instant)>
 
 /// What a write costs that waits for the standby's disk, beside one that does not.
 async fn waiting(options: &Options) {
-    for (mode, name) in [(Mode::Asynchronous, "a write that waits for nobody"), (Mode::Synchronous, "a write that waits for the standby")] {
+    for (mode, name) in [
+        (Mode::Asynchronous, "a write that waits for nobody"),
+        (Mode::Synchronous, "a write that waits for the standby"),
+    ] {
         let anna = primary("anna", mode).await;
         let _bert = standby("bert", mode, &anna).await;
         settled(&anna, mode).await;
         let mut times = Vec::new();
         for number in 0..TIMED {
             let began = Instant::now();
-            anna.client().post("/memories", json!({ "kind": "note", "title": format!("Thing {number}") })).await.data(201);
+            anna.client()
+                .post("/memories", json!({ "kind": "note", "title": format!("Thing {number}") }))
+                .await
+                .data(201);
             times.push(began.elapsed());
         }
         options.say(&format!("{name}, median"), ms(quantile(&mut times, 0.5)), "ms", "");
@@ -216,5 +227,10 @@ async fn taking_over(options: &Options, mode: Mode) {
     }
     options.say(&format!("taking over from a {name} primary that was killed, the longest"), longest, "s", "10");
     let wanted = if mode == Mode::Synchronous { "0" } else { "" };
-    options.say(&format!("lost with a {name} primary, of {written} acknowledged memories"), lost as f64, "memories", wanted);
+    options.say(
+        &format!("lost with a {name} primary, of {written} acknowledged memories"),
+        lost as f64,
+        "memories",
+        wanted,
+    );
 }

@@ -136,7 +136,9 @@ async fn write(client: Client, name: String, count: Arc<AtomicUsize>) -> Vec<Wri
         let title = format!("{name}, memory {}", written.len());
         let answer = client.try_post("/memories", &json!({ "kind": "note", "title": title })).await;
         let Ok(answer) = answer else { return written };
-        let Some(memory) = answer.body["data"]["id"].as_str().filter(|_| answer.status == 201) else { return written };
+        let Some(memory) = answer.body["data"]["id"].as_str().filter(|_| answer.status == 201) else {
+            return written;
+        };
         written.push(Written { memory: memory.to_owned(), title, at: Instant::now() });
         count.fetch_add(1, Ordering::Relaxed);
     }

@@ -33,8 +33,10 @@ async fn shows(node: &Node, memory: &str, title: &str) -> Duration {
 
 /// Waits until a node is what it should be.
 async fn is(node: &Node, role: &str) {
-    wait(role, PATIENCE, async || node.client().try_get("/followers").await.is_ok_and(|answer| answer.body["data"]["role"] == role))
-        .await;
+    wait(role, PATIENCE, async || {
+        node.client().try_get("/followers").await.is_ok_and(|answer| answer.body["data"]["role"] == role)
+    })
+    .await;
 }
 
 /// Makes sure that two nodes have the same log, event by event.
@@ -77,7 +79,8 @@ async fn a_standby_has_what_its_primary_has_answers_reads_and_refuses_writes() {
     let token = anna.client().get("/tokens").await.items().iter().find(|token| token["name"] == "claude").cloned();
     let token = token.expect("it was made")["id"].as_str().expect("an id").to_owned();
     assert_eq!(anna.client().delete(&format!("/tokens/{token}")).await.status, 200);
-    wait("that the token is revoked there too", PATIENCE, async || agent.get("/memories").await.status == 401).await;
+    wait("that the token is revoked there too", PATIENCE, async || agent.get("/memories").await.status == 401)
+        .await;
     let status = run(bert.data(), &["follow", "status"]).await;
     assert!(status.ok().contains("standby of anna") && status.stdout.contains("connected"), "{status:?}");
     let status = run(bert.data(), &["status"]).await;
@@ -106,7 +109,8 @@ async fn nothing_acknowledged_is_lost_when_a_synchronous_primary_is_killed_and_t
     let mut anna = primary("anna", Mode::Synchronous).await;
     add(&anna, "Written alone").await;
     let bert = standby("bert", Mode::Synchronous, &anna).await;
-    wait("that they are in step", PATIENCE, async || view(&anna).await["synchrony"]["mode"] == "synchronous").await;
+    wait("that they are in step", PATIENCE, async || view(&anna).await["synchrony"]["mode"] == "synchronous")
+        .await;
     let load = Load::start(anna.client(), 12, "In time");
     load.until(rng.random_range(400..1_200)).await;
     anna.kill9().await;
@@ -121,7 +125,13 @@ async fn nothing_acknowledged_is_lost_when_a_synchronous_primary_is_killed_and_t
     assert_eq!(promoted["taken_over"]["synchronous"], true, "{promoted:#}");
     assert_eq!(promoted["serving"], bert.url(), "{promoted:#}");
     let lost = missing(bert.client(), &written).await;
-    assert!(lost.is_empty(), "{} of {} acknowledged memories are lost, such as {:?}", lost.len(), written.len(), lost.first());
+    assert!(
+        lost.is_empty(),
+        "{} of {} acknowledged memories are lost, such as {:?}",
+        lost.len(),
+        written.len(),
+        lost.first()
+    );
     assert!(run(bert.data(), &["status"]).await.ok().contains("NOT synchronous"), "nobody follows it yet");
     // The old primary comes back and knows of nothing. Not one write is taken.
     anna.launch().await.unwrap_or_else(|error| panic!("{error}"));
@@ -170,7 +180,8 @@ async fn what_an_asynchronous_primary_had_alone_is_bounded_told_and_kept_aside()
     }
     // The standby is cut off from an old primary that lives on: what that takes then is its own alone.
     anna.set("CAIRN_FOLLOWER__LISTEN", "127.0.0.1:0");
-    fs::write(anna.data().join("replication/followers.json"), r#"{"followers":[],"invitations":[],"port":null}"#).expect("written");
+    fs::write(anna.data().join("replication/followers.json"), r#"{"followers":[],"invitations":[],"port":null}"#)
+        .expect("written");
     anna.launch().await.unwrap_or_else(|error| panic!("{error}"));
     let own = head(&anna).await;
     assert!(own >= has);
@@ -193,7 +204,11 @@ async fn what_an_asynchronous_primary_had_alone_is_bounded_told_and_kept_aside()
     let load = Load::start(bert.client(), 4, "Later");
     load.until(100).await;
     let promoted = promote(&anna, &[]).await.json();
-    assert_eq!((&promoted["epoch"], &promoted["taken_over"]["handed_over"]), (&json!(2), &json!(true)), "{promoted:#}");
+    assert_eq!(
+        (&promoted["epoch"], &promoted["taken_over"]["handed_over"]),
+        (&json!(2), &json!(true)),
+        "{promoted:#}"
+    );
     let written = load.ended().await;
     is(&bert, "replaced").await;
     let lost = missing(anna.client(), &written).await;
@@ -236,8 +251,10 @@ async fn whatever_is_killed_while_it_takes_over_it_can_be_done_again() {
         bert.client().try_post("/memories", &request).await.is_ok_and(|answer| answer.status == 201)
     })
     .await;
-    let count = bert.client().get("/memories?limit=200").await.items().len();
-    assert!(count > 50, "{count}");
+    wait("that all of it is there", PATIENCE, async || {
+        bert.client().get("/memories?limit=200").await.items().len() > 50
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,9 @@
 //! The hash over everything that was sent: two logs that have the same one at a position are the same up to there.
 
 use cairn_event_store::event::{MAX_EVENT_BYTES, MAX_STREAM_NAME_BYTES};
-use cairn_event_store::{Direction, EventStore, Filter, Position, RecordedEvent, Revision, SqliteStore, StoreError};
+use cairn_event_store::{
+    Direction, EventStore, Filter, Position, RecordedEvent, Revision, SqliteStore, StoreError,
+};
 use chrono::DateTime;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -78,12 +80,14 @@ pub(crate) fn read_event(bytes: &[u8], brain: Uuid) -> Result<(RecordedEvent, &[
         u64::from_le_bytes(eight)
     };
     let mut part = |most: usize| {
-        let (length, more) = rest.split_first_chunk::<4>().ok_or(FollowError::Unsound("an event that is cut off"))?;
+        let (length, more) =
+            rest.split_first_chunk::<4>().ok_or(FollowError::Unsound("an event that is cut off"))?;
         let length = u32::from_le_bytes(*length) as usize;
         if length > most {
             return Err(FollowError::Unsound("an event with a part that is too long"));
         }
-        let (part, more) = more.split_at_checked(length).ok_or(FollowError::Unsound("an event that is cut off"))?;
+        let (part, more) =
+            more.split_at_checked(length).ok_or(FollowError::Unsound("an event that is cut off"))?;
         rest = more;
         Ok(part)
     };

@@ -113,7 +113,13 @@ mod tests {
     fn a_link_says_again_what_was_put_in_and_nothing_else_is_one() {
         let addresses = vec!["127.0.0.1:7413".to_owned(), "[::1]:7413".to_owned()];
         let secret = Zeroizing::new([7; 16]);
-        let link = FollowLink { brain: Uuid::from_u128(5), key: MachineKey([3; 32]), secret, expires_at: 1_234_567, addresses };
+        let link = FollowLink {
+            brain: Uuid::from_u128(5),
+            key: MachineKey([3; 32]),
+            secret,
+            expires_at: 1_234_567,
+            addresses,
+        };
         let text = link.to_string();
         assert_eq!(text.parse::<FollowLink>().expect("it is one"), link);
         for length in 0..text.len() {

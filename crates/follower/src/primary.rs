@@ -145,7 +145,8 @@ impl Primary {
             tasks: TaskTracker::new(),
         });
         let primary = Self { shared };
-        let predecessor = matches!(primary.shared.gate.state().role, Role::Primary(of) if of.predecessor.is_some());
+        let predecessor =
+            matches!(primary.shared.gate.state().role, Role::Primary(of) if of.predecessor.is_some());
         if primary.shared.config.listen.is_some() || !primary.shared.roster.is_empty() || predecessor {
             primary.listen()?;
         }
@@ -187,7 +188,13 @@ impl Primary {
             [] => vec![bound.to_string()],
             announced => announced.to_vec(),
         };
-        Ok(FollowLink { brain: self.shared.config.brain, key: self.shared.machine.key, secret, expires_at, addresses })
+        Ok(FollowLink {
+            brain: self.shared.config.brain,
+            key: self.shared.machine.key,
+            secret,
+            expires_at,
+            addresses,
+        })
     }
 
     /// Forgets a follower: it is answered no more. Says whether there was one.
@@ -258,7 +265,8 @@ impl Primary {
     fn listen(&self) -> Result<SocketAddr, FollowError> {
         let shared = &self.shared;
         let mut endpoint = shared.endpoint.lock().unwrap_or_else(PoisonError::into_inner);
-        let address = |endpoint: &Endpoint| endpoint.local_addr().map_err(|error| FollowError::Network(error.to_string()));
+        let address =
+            |endpoint: &Endpoint| endpoint.local_addr().map_err(|error| FollowError::Network(error.to_string()));
         if let Some(endpoint) = &*endpoint {
             return address(endpoint);
         }

@@ -23,8 +23,8 @@ use crate::error::FollowError;
 use crate::key::Machine;
 use crate::keys::Keys;
 use crate::state::{Folder, Predecessor, PrimaryOf, Role, StandbyOf, State, now};
-pub use calls::{Paired, pair};
 pub(crate) use calls::{Line, ask, fence, marks};
+pub use calls::{Paired, pair};
 
 /// The pauses between calls of a primary that is not there: doubled from the first to the last.
 const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(3)];
@@ -328,8 +328,7 @@ impl Folder {
     pub fn follow(&self, paired: &Paired, put_away: bool) -> Result<(), FollowError> {
         self.forget_status()?;
         let Paired { key, name, addresses, epoch, link, .. } = paired;
-        let of =
-            StandbyOf { key: *key, name: name.clone(), addresses: addresses.clone(), put_away, whole: false };
+        let of = StandbyOf { key: *key, name: name.clone(), addresses: addresses.clone(), put_away, whole: false };
         self.set_state(&State { epoch: *epoch, role: Role::Standby(of), link: Some(link.clone()) })
     }
 }

@@ -212,12 +212,15 @@ fn tables(folder: &Folder) -> Vec<String> {
         let mut select = connection.prepare(sql).expect("prepared");
         let columns = select.column_count();
         let read = |row: &rusqlite::Row<'_>| {
-            (0..columns).map(|index| row.get_ref(index).map(|value| format!("{value:?}|"))).collect::<Result<String, _>>()
+            (0..columns)
+                .map(|index| row.get_ref(index).map(|value| format!("{value:?}|")))
+                .collect::<Result<String, _>>()
         };
         let rows = select.query_map([], read).expect("queried");
         rows.map(|row| row.expect("a row")).collect::<Vec<_>>()
     };
-    let tables = ["events ORDER BY position", "streams ORDER BY id", "event_types ORDER BY id", "tracking ORDER BY source"];
+    let tables =
+        ["events ORDER BY position", "streams ORDER BY id", "event_types ORDER BY id", "tracking ORDER BY source"];
     let mut all = rows("SELECT id FROM brain");
     all.extend(tables.iter().flat_map(|table| rows(&format!("SELECT * FROM {table}"))));
     all
@@ -248,7 +251,8 @@ async fn a_follower_has_what_its_primary_has_to_the_byte_from_the_first_event_to
     let mut tracked = append(7, 1);
     tracked.tracking = Some(Tracking { source: "kafka/a/0".into(), position: 41 });
     node.log.append(tracked).await.expect("appended");
-    let alone = NewAppend { streams: vec![], tracking: Some(Tracking { source: "kafka/a/1".into(), position: 1 }) };
+    let alone =
+        NewAppend { streams: vec![], tracking: Some(Tracking { source: "kafka/a/1".into(), position: 1 }) };
     node.log.append(alone).await.expect("appended");
     running.until(|status| status.has.position == 6_021).await;
     let log = Arc::clone(&running.log);
@@ -257,7 +261,8 @@ async fn a_follower_has_what_its_primary_has_to_the_byte_from_the_first_event_to
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(tracking("kafka/a/0").await, Some(41));
-    until("tokens", || std::fs::read(other.path.path().join("tokens.json")).is_ok_and(|tokens| tokens == b"[1]")).await;
+    until("tokens", || std::fs::read(other.path.path().join("tokens.json")).is_ok_and(|tokens| tokens == b"[1]"))
+        .await;
     let event = log.read_all(Position(1), Direction::Forwards, &Filter::default(), 1).await.expect("read");
     assert!(event.events[0].data.starts_with(b"{\"said\""), "it has the keys");
     running.end().await.expect("ended");
@@ -546,7 +551,9 @@ async fn a_primary_that_was_away_is_told_and_follows_again_with_its_own_kept_asi
 #[tokio::test(flavor = "multi_thread")]
 async fn the_place_where_two_logs_part_is_found_wherever_it_is() {
     let link_of = async |node: &Node| (node.link(), node.store.head().borrow().0);
-    for (common, own, theirs) in [(0, 3, 5), (1, 0, 9), (700, 1, 0), (700, 900, 1_300), (1_025, 5, 5), (2_049, 0, 0)] {
+    for (common, own, theirs) in
+        [(0, 3, 5), (1, 0, 9), (700, 1, 0), (700, 900, 1_300), (1_025, 5, 5), (2_049, 0, 0)]
+    {
         let path = tempfile::tempdir().expect("a folder");
         let node = Node::open(path.path(), false).await;
         if common > 0 {
@@ -576,7 +583,8 @@ async fn the_place_where_two_logs_part_is_found_wherever_it_is() {
         assert_eq!(head as usize, common + theirs);
         let machine = mine.machine().expect("a key");
         let paired = pair(&machine, &link, "old").await.expect("paired");
-        let kept = mine.keep_aside(&machine, &paired, BRAIN, Zeroizing::new(WRAPPING_KEY)).await.expect("compared");
+        let kept =
+            mine.keep_aside(&machine, &paired, BRAIN, Zeroizing::new(WRAPPING_KEY)).await.expect("compared");
         let found = kept.map(|kept| (kept.after as usize, kept.events as usize));
         assert_eq!(found, (own > 0).then_some((common, own)), "{common} {own} {theirs}");
         node.end().await;

@@ -25,7 +25,8 @@ pub const MAX_SEGMENT_BYTES: usize = 24 * 1024 * 1024;
 /// The code that a connection of a machine that is not known is closed with.
 pub(crate) const UNKNOWN_KEY: u32 = 1;
 /// What that machine's owner is told.
-pub(crate) const NOT_KNOWN: &str = "the primary does not know this machine; follow by a new link of `cairn follow invite`";
+pub(crate) const NOT_KNOWN: &str =
+    "the primary does not know this machine; follow by a new link of `cairn follow invite`";
 /// The most hashes in a message.
 pub(crate) const MAX_MARKS: u64 = 512;
 /// The most sources in a segment.
@@ -247,7 +248,8 @@ struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], FollowError> {
-        let (taken, rest) = self.0.split_first_chunk::<N>().ok_or(FollowError::Unsound("a segment that is cut off"))?;
+        let (taken, rest) =
+            self.0.split_first_chunk::<N>().ok_or(FollowError::Unsound("a segment that is cut off"))?;
         self.0 = rest;
         Ok(*taken)
     }

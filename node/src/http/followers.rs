@@ -91,7 +91,8 @@ pub fn standing(app: &App) -> Option<Standing> {
         lag_events: view.standby.as_ref().map_or(0, |standby| standby.lag_events),
         lag_ms: view.standby.as_ref().map_or(0, |standby| standby.lag_ms),
     };
-    let alone = standing.role == "primary" && standing.followers == 0 && standing.synchrony == Synchrony::Asynchronous;
+    let alone =
+        standing.role == "primary" && standing.followers == 0 && standing.synchrony == Synchrony::Asynchronous;
     (!alone).then_some(standing)
 }
 
@@ -208,7 +209,11 @@ async fn forget(
 ) -> Result<Reply<Forgotten>, ApiError> {
     let primary = owner(&app, &caller)?;
     let parsed = key.parse().map_err(|_| ApiError::not_found("follower", &key))?;
-    if primary.forget(parsed)? { Ok(Reply::ok(Forgotten { key })) } else { Err(ApiError::not_found("follower", key)) }
+    if primary.forget(parsed)? {
+        Ok(Reply::ok(Forgotten { key }))
+    } else {
+        Err(ApiError::not_found("follower", key))
+    }
 }
 
 impl From<FollowError> for ApiError {

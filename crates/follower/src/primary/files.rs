@@ -27,7 +27,9 @@ impl Sent {
         let mut names: Vec<String> = FILES.iter().map(|name| (*name).to_owned()).collect();
         if let Ok(entries) = fs::read_dir(data.join(FOLDER)) {
             let files = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-            names.extend(files.filter(|name| is_plain(name)).take(MAX_FILES).map(|name| format!("{FOLDER}/{name}")));
+            names.extend(
+                files.filter(|name| is_plain(name)).take(MAX_FILES).map(|name| format!("{FOLDER}/{name}")),
+            );
         }
         names.into_iter().filter_map(|name| self.changed_one(data, name)).collect()
     }
@@ -53,7 +55,11 @@ pub(crate) fn is_sent(name: &str) -> bool {
 
 fn is_plain(name: &str) -> bool {
     let allowed = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
-    !name.is_empty() && name.len() <= 100 && !name.starts_with('.') && !name.ends_with(".tmp") && name.chars().all(allowed)
+    !name.is_empty()
+        && name.len() <= 100
+        && !name.starts_with('.')
+        && !name.ends_with(".tmp")
+        && name.chars().all(allowed)
 }
 
 #[cfg(test)]
@@ -65,7 +71,9 @@ mod tests {
         for name in ["tokens.json", "owner.token", "log/published/kafka.json"] {
             assert!(is_sent(name), "{name}");
         }
-        for name in ["brain.key", "cairn.toml", "../x", "log/published/../../x", "log/published/", "log/events.db", ""] {
+        for name in
+            ["brain.key", "cairn.toml", "../x", "log/published/../../x", "log/published/", "log/events.db", ""]
+        {
             assert!(!is_sent(name), "{name}");
         }
     }

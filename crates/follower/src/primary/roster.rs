@@ -75,7 +75,6 @@ impl Roster {
         away.filter_map(|follower| Some((follower.key, follower.listen.clone()?))).collect()
     }
 
-
     pub(super) fn invite(&self, secret: &[u8; 16], expires_at: u64) -> Result<(), FollowError> {
         self.change(|kept| {
             kept.invitations.retain(|invitation| invitation.expires_at > now());
@@ -240,10 +239,15 @@ impl Roster {
         metrics::gauge!("cairn_follower_synchronous").set(synchronous);
         for follower in followers {
             let name = follower.name.clone();
-            metrics::gauge!("cairn_follower_connected", "follower" => name.clone())
-                .set(if follower.connected { 1.0 } else { 0.0 });
-            metrics::gauge!("cairn_follower_lag_events", "follower" => name.clone()).set(follower.lag_events as f64);
-            metrics::gauge!("cairn_follower_lag_seconds", "follower" => name).set(follower.lag_ms as f64 / 1_000.0);
+            metrics::gauge!("cairn_follower_connected", "follower" => name.clone()).set(if follower.connected {
+                1.0
+            } else {
+                0.0
+            });
+            metrics::gauge!("cairn_follower_lag_events", "follower" => name.clone())
+                .set(follower.lag_events as f64);
+            metrics::gauge!("cairn_follower_lag_seconds", "follower" => name)
+                .set(follower.lag_ms as f64 / 1_000.0);
         }
     }
 }

@@ -48,7 +48,8 @@ async fn converse(shared: &Arc<Shared>, connection: &Connection, key: MachineKey
     let to = Arc::new(Mutex::new(to));
     let mut patience = FIRST_WORD;
     loop {
-        let call = tokio::time::timeout(patience, receive::<Call>(&mut from)).await.map_err(FollowError::cut)??;
+        let call =
+            tokio::time::timeout(patience, receive::<Call>(&mut from)).await.map_err(FollowError::cut)??;
         patience = NEXT_WORD;
         if let Call::Follow { .. } = call {
             return follow(shared, connection, key, call, to, from).await;

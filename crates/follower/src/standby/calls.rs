@@ -44,11 +44,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    pub(crate) async fn to(
-        machine: &Machine,
-        key: MachineKey,
-        addresses: &[String],
-    ) -> Result<Self, FollowError> {
+    pub(crate) async fn to(machine: &Machine, key: MachineKey, addresses: &[String]) -> Result<Self, FollowError> {
         let (endpoint, connection) = tls::call(machine, key, addresses).await?;
         let (to, from) = connection.open_bi().await.map_err(FollowError::cut)?;
         Ok(Self { connection, to, from, _endpoint: endpoint })

@@ -8,8 +8,8 @@ use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::{Mutex, watch};
 use tracing::{debug, info};
 
-use super::{Standby, StandbyConfig};
 use super::calls::{Line, refusal};
+use super::{Standby, StandbyConfig};
 use crate::chain::Mark;
 use crate::error::FollowError;
 use crate::primary::is_sent;

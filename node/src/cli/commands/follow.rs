@@ -105,8 +105,7 @@ async fn status(global: &Global, screen: &Screen) -> Result<(), CliError> {
     let folder = folder(global)?;
     let control = Folder::of(&folder);
     let local = local(&control).map_err(|error| unreadable(&folder, &error))?;
-    let asked = if global.url.is_some() || local.standby.is_none() { Client::connect(global) } else { Err(CliError::NoNode { folder }) };
-    match asked {
+    match Client::connect(global) {
         Ok(client) => {
             let answer = client.get(&["followers"]).send().await?;
             let kept = local.kept_aside;
@@ -131,7 +130,8 @@ fn folder(global: &Global) -> Result<PathBuf, CliError> {
 fn local(control: &Folder) -> Result<Local, cairn_follower::FollowError> {
     let state = control.state()?;
     let kept_aside = kept_aside(control)?;
-    let bare = |role| Local { role, epoch: state.epoch, running: false, standby: None, replaced_by: None, kept_aside };
+    let bare =
+        |role| Local { role, epoch: state.epoch, running: false, standby: None, replaced_by: None, kept_aside };
     Ok(match &state.role {
         Role::Primary(_) => bare("primary"),
         Role::Replaced(replaced) => Local { replaced_by: Some(replaced.by.clone()), ..bare("replaced") },

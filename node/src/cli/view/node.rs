@@ -74,7 +74,10 @@ fn replication(screen: &Screen, replication: &Replication) -> String {
                 Synchrony::Asynchronous => String::new(),
                 Synchrony::Synchronous => ", writes wait for one".to_owned(),
                 Synchrony::Alone { .. } => {
-                    format!(", {}: none is in step, so writes wait for none", screen.paint.removed("NOT synchronous"))
+                    format!(
+                        ", {}: none is in step, so writes wait for none",
+                        screen.paint.removed("NOT synchronous")
+                    )
                 }
             };
             format!("{connected} of {} connected{waits}", count(*followers, "follower", "followers"))
