@@ -146,12 +146,12 @@ pub(crate) async fn walk(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn event() -> RecordedEvent {
+    pub(crate) fn event(position: u64) -> RecordedEvent {
         RecordedEvent {
-            position: Position(7),
+            position: Position(position),
             stream: "memory-1".into(),
             revision: Revision(2),
             id: Uuid::from_u128(9),
@@ -168,9 +168,9 @@ mod tests {
     #[test]
     fn an_event_comes_back_as_it_was_and_no_beginning_of_one_is_an_event() {
         let mut bytes = Vec::new();
-        write_event(&mut bytes, &event());
+        write_event(&mut bytes, &event(7));
         let (read, rest) = read_event(&bytes, Uuid::from_u128(1)).expect("it is one");
-        assert_eq!((read, rest), (event(), &[][..]));
+        assert_eq!((read, rest), (event(7), &[][..]));
         for length in 0..bytes.len() {
             assert!(read_event(&bytes[..length], Uuid::nil()).is_err(), "{length}");
         }
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn a_length_that_promises_too_much_is_refused_before_anything_is_kept() {
         let mut bytes = Vec::new();
-        write_event(&mut bytes, &event());
+        write_event(&mut bytes, &event(7));
         bytes[42..46].copy_from_slice(&u32::MAX.to_le_bytes());
         assert!(matches!(read_event(&bytes, Uuid::nil()), Err(FollowError::Unsound(_))));
     }
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn each_byte_of_an_event_counts() {
         let mut bytes = Vec::new();
-        write_event(&mut bytes, &event());
+        write_event(&mut bytes, &event(7));
         let whole = Chain::default().with(&bytes);
         for at in 0..bytes.len() {
             let mut other = bytes.clone();

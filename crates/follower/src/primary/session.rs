@@ -138,8 +138,11 @@ async fn follow(
         return Err(FollowError::Unsound("another call"));
     };
     let refuse = async |reason, message: &str| send(&mut *to.lock().await, &refused(reason, message)).await;
-    if !shared.roster.knows(key) || brain != shared.config.brain {
-        return refuse(Refusal::Unknown, "this node does not know your key, or has another brain").await;
+    if !shared.roster.knows(key) {
+        return refuse(Refusal::Unknown, NOT_KNOWN).await;
+    }
+    if brain != shared.config.brain {
+        return refuse(Refusal::Unsound, "this node has another brain").await;
     }
     if epoch > shared.gate.state().epoch {
         shared.gate.replace(epoch, &name).await?;
