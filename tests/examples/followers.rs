@@ -225,10 +225,10 @@ async fn taking_over(options: &Options, mode: Mode) {
         written += promised.len();
         lost += missing(bert.client(), &promised).await.len();
     }
-    options.say(&format!("taking over from a {name} primary that was killed, the longest"), longest, "s", "10");
+    options.say(&format!("taking over when the primary was {name} and killed, the longest"), longest, "s", "10");
     let wanted = if mode == Mode::Synchronous { "0" } else { "" };
     options.say(
-        &format!("lost with a {name} primary, of {written} acknowledged memories"),
+        &format!("lost when it was {name}, of {written} acknowledged memories"),
         lost as f64,
         "memories",
         wanted,
