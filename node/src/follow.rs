@@ -444,7 +444,7 @@ fn tell(global: &Global, data: &Path, promoted: &Promoted) -> Result<()> {
             took.as_secs_f64()
         ),
         None => {
-            println!("{0} is the primary's now, epoch {epoch}; `cairn --data {0} up` serves it", data.display())
+            println!("{0} is the primary's now, epoch {epoch}; `cairn --data {0} up` serves it", data.display());
         }
     }
     let Some(taken) = taken else { return Ok(()) };

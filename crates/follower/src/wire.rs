@@ -324,7 +324,12 @@ mod tests {
         let keys = WrappedSlots { first: 4, end: 9, slots: vec![(4, vec![1; 72]), (8, vec![2; 72])] };
         let events = [crate::chain::tests::event(1), crate::chain::tests::event(2)];
         let file = SentFile { name: "tokens.json".into(), content: b"[]".to_vec() };
-        vec![write_events(Mark::default(), &[], Some(&tracked)).0, write_events(Mark::default(), &events, Some(&tracked)).0, write_keys(&keys), write_file(&file)]
+        vec![
+            write_events(Mark::default(), &[], Some(&tracked)).0,
+            write_events(Mark::default(), &events, Some(&tracked)).0,
+            write_keys(&keys),
+            write_file(&file),
+        ]
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Standby {
         let mut to = to.lock().await;
         // Under the lock, so that it never says less than before.
         let position = self.held().status.has.position;
-        send(&mut **to, &Call::Have { position }).await
+        send(&mut to, &Call::Have { position }).await
     }
 
     async fn take_in(&self, connection: &Connection, to: &Mutex<&mut SendStream>) -> Result<(), FollowError> {
