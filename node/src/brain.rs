@@ -13,6 +13,7 @@ use cairn_event_store::notary::{Notary, Noted, VerifyingKey};
 use cairn_event_store::sealed::Sealed;
 use cairn_event_store::sqlite::{OpenError, SqliteStore};
 use cairn_event_store::{Position, PostgresStore, SharedStore};
+use cairn_follower::{Folder, FollowError, Gate, Guarded, Primary, Role as FolderRole, Shut, Standby};
 use cairn_projector::{
     Leases, PostgresProjection, Projection, Projector, SearchProjection, SearchReader, SqliteProjection,
     StartError, Turns,
@@ -70,6 +71,10 @@ pub struct Brain {
     pub search: SearchReader,
     /// The imports that run or ran.
     pub imports: Imports,
+    /// What answers followers, once it does.
+    pub followers: OnceLock<Primary>,
+    /// What follows another node, on a standby.
+    pub standby: OnceLock<Arc<Standby>>,
     /// What publishes and reads Kafka, once it does.
     pub kafka: OnceLock<Watched>,
     /// Shares memories with other brains, while this process does.
@@ -164,6 +169,14 @@ pub enum BrainError {
     /// Its tokens cannot be used.
     #[error(transparent)]
     Tokens(#[from] TokenError),
+    /// What the folder is to its followers, or its primary, cannot be read.
+    #[error("what the folder is to other machines cannot be read")]
+    Follow(#[from] FollowError),
+    /// The folder follows another machine's, and is told to use a server's log.
+    #[error(
+        "this folder is a standby of {0}, with the log in it; the configuration names a database, which nobody follows"
+    )]
+    Standby(String),
     /// The log cannot be read.
     #[error(transparent)]
     Command(#[from] CommandError),
@@ -193,7 +206,8 @@ impl Brain {
     /// See [`BrainError`].
     pub async fn open_as(role: Role, config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, BrainError> {
         let folder = DataFolder::open(&config.data)?;
-        let identity = folder.identity(config.brain_key.as_deref(), role != Role::Node)?;
+        let standby = make_way(&folder, config)?;
+        let identity = folder.identity(config.brain_key.as_deref(), standby || role != Role::Node)?;
         folder.own_read_models(identity.brain)?;
         let Storage { log, memories, timeline, mut projections, database } =
             storage(config, &folder, &identity).await?;
@@ -244,6 +258,8 @@ impl Brain {
             timeline,
             search,
             imports: Imports::default(),
+            followers: OnceLock::new(),
+            standby: OnceLock::new(),
             kafka: OnceLock::new(),
             sharing: Mutex::default(),
             key,
@@ -254,7 +270,9 @@ impl Brain {
             started: Instant::now(),
             embedder: name,
         };
-        brain.ensure_owner().await?;
+        if !standby {
+            brain.ensure_owner().await?;
+        }
         Ok(Arc::new(brain))
     }
 
@@ -277,6 +295,11 @@ impl Brain {
             RegisterPrincipal { id: PrincipalId::new(token.id), name: name.to_owned(), ceiling, origin };
         self.handler.register_principal(register, by.unwrap_or(&own)).await?;
         Ok((token, secret))
+    }
+
+    /// Why it takes no writes, if it takes none.
+    pub fn shut(&self) -> Option<Shut> {
+        self.log.store().guarded().and_then(|guarded| guarded.gate().shut().borrow().clone())
     }
 
     /// What shares memories with other brains, while this process does.
@@ -334,6 +357,17 @@ struct Storage {
     database: Option<PgPool>,
 }
 
+/// Whether the folder is a standby's. What it held as a primary is put away then, before anything is opened.
+fn make_way(folder: &DataFolder, config: &Config) -> Result<bool, BrainError> {
+    let control = Folder::of(folder.path());
+    let FolderRole::Standby(of) = control.state()?.role else { return Ok(false) };
+    if config.database.is_some() || config.kurrentdb.is_some() {
+        return Err(BrainError::Standby(of.name));
+    }
+    control.make_way()?;
+    Ok(true)
+}
+
 async fn storage(config: &Config, folder: &DataFolder, identity: &Identity) -> Result<Storage, BrainError> {
     match &config.database {
         Some(database) => {
@@ -363,7 +397,11 @@ async fn storage(config: &Config, folder: &DataFolder, identity: &Identity) -> R
             let keyring = Keyring::open(folder.keys(), identity.wrapping_key())?;
             let log = match &config.kurrentdb {
                 Some(kurrentdb) => Log::Kurrent(kurrent(kurrentdb, folder, identity, &keyring).await?),
-                None => Log::Sqlite(SqliteStore::open(folder.events(), identity.brain)?),
+                None => {
+                    let gate = Gate::open(Folder::of(folder.path()), config.follower.synchronous)?;
+                    let store = Arc::new(SqliteStore::open(folder.events(), identity.brain)?);
+                    Log::Sqlite(Guarded::new(store, gate))
+                }
             };
             let (memories, timeline) = (Memories::default(), Timeline::default());
             let projections: Vec<Arc<dyn Projection>> = vec![

@@ -28,7 +28,8 @@ use self::client::Client;
 use self::error::CliError;
 use self::screen::Screen;
 
-pub use self::args::{BenchArgs, Cli, Command, UpArgs};
+pub use self::args::{BenchArgs, Cli, Command, FollowArgs, PromoteArgs, UpArgs};
+pub use self::commands::follow::run as follow;
 
 /// Carries out a command against the running node and prints what it answers.
 ///

@@ -49,6 +49,22 @@ pub struct Config {
     pub brain_key: Option<PathBuf>,
     /// How the brain meets others that it shares memories with.
     pub federation: FederationConfig,
+    /// How a second machine of one's own follows this one, or this one another.
+    pub follower: FollowerConfig,
+}
+
+/// How a second machine of one's own follows this one, or this one another.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FollowerConfig {
+    /// Where followers are answered, by UDP. None: on this machine alone, as soon as one is invited, at the port two after the API's.
+    pub listen: Option<SocketAddr>,
+    /// How followers reach it, as `host:port`, where that is not the address it listens on.
+    pub announce: Vec<String>,
+    /// What followers are told it is called. Empty: the host's name.
+    pub name: String,
+    /// Whether an append is acknowledged only when a follower has it on disk.
+    pub synchronous: bool,
 }
 
 /// How the brain meets others that it shares memories with.
@@ -347,6 +363,7 @@ impl Config {
             projections: Projections::Internal,
             brain_key: None,
             federation: FederationConfig::default(),
+            follower: FollowerConfig::default(),
         };
         let figment = Figment::from(Serialized::defaults(defaults));
         let own = data.join(CONFIG_FILE);

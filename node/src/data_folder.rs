@@ -33,7 +33,7 @@ pub const KURRENTDB_COPY: &str = "log/kurrentdb.db";
 #[derive(Debug)]
 pub struct DataFolder {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 /// Where a running node answers, as `node.json` says it.
@@ -146,7 +146,7 @@ impl DataFolder {
         for folder in ["log", "read"] {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(path.join(folder)).map_err(failed)?;
         }
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), lock })
     }
 
     /// The folder.
@@ -224,9 +224,7 @@ impl DataFolder {
             hex::decode(seed.trim()).ok().and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
                 DataFolderError::Damaged { path, reason: "it is not a key of 64 hexadecimal digits".into() }
             })?;
-        let key = SigningKey::from_bytes(&bytes);
-        let brain = Uuid::new_v5(&Uuid::NAMESPACE_OID, key.verifying_key().as_bytes());
-        Ok(Identity { key, brain })
+        Ok(Identity::of(&bytes))
     }
 
     /// Makes sure that the read models here are of this brain: a folder that stayed behind when another brain was restored into it
@@ -268,6 +266,12 @@ impl DataFolder {
         write_private(&self.path.join("node.json"), &text)
     }
 
+    /// Lets others open it, although this lives. To be called when nothing in it is used any more.
+    pub fn let_go(&self) {
+        // It fails only where the lock is gone already.
+        let _ = self.lock.unlock();
+    }
+
     /// Takes the announcement back.
     pub fn withdraw(&self) {
         let _ = fs::remove_file(self.path.join("node.json"));
@@ -275,6 +279,13 @@ impl DataFolder {
 }
 
 impl Identity {
+    /// The identity that has this seed.
+    pub fn of(seed: &[u8; 32]) -> Self {
+        let key = SigningKey::from_bytes(seed);
+        let brain = Uuid::new_v5(&Uuid::NAMESPACE_OID, key.verifying_key().as_bytes());
+        Self { key, brain }
+    }
+
     /// The key that wraps the keys of memories: derived from the brain's, so there is one secret to keep safe.
     pub fn wrapping_key(&self) -> [u8; 32] {
         blake3::derive_key("cairn 2026-11 memory key wrapping", self.key.as_bytes())

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use cairn_projector::Leases;
-use cairn_sharing::{Sharing, SharingConfig, Transport};
+use cairn_sharing::{Resume, Sharing, SharingConfig, Transport};
 use ed25519_dalek::SigningKey;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -120,7 +120,7 @@ async fn meet(
     let (orders, mut taken) = mpsc::channel(QUEUED_ORDERS);
     let wires = Arc::new(Wires::new(orders));
     let name = if config.name.is_empty() { whoami() } else { config.name.clone() };
-    let own = SharingConfig { brain: brain.key.clone(), device, name };
+    let own = SharingConfig { brain: brain.key.clone(), device, name, resume: resume(brain) };
     let sharing_stops = stop.child_token();
     // Whatever ends this ends the service.
     let _stops = sharing_stops.clone().drop_guard();
@@ -129,6 +129,7 @@ async fn meet(
     let (sharing, task) = sharing.await.context("what is shared cannot be read from the log")?;
     // Once it answers, it has said whom it knows. Were connections taken before that, friends would be refused.
     sharing.view().await.context("what is shared is not known")?;
+    note_begun(brain);
     let friends = match taken.try_recv() {
         Ok(Order::Admit(devices, strangers)) => Some((devices, strangers)),
         Ok(Order::Dial(..) | Order::Close(_)) | Err(_) => None,
@@ -144,6 +145,24 @@ async fn meet(
     let _ = task.await;
     networks.shutdown().await;
     Ok(())
+}
+
+/// A node that took over from another goes on in another epoch: the other may have said what is not in this log.
+fn resume(brain: &Brain) -> Resume {
+    match brain.followers.get() {
+        Some(primary) if primary.begins_sharing_anew() => Resume::Anew,
+        Some(_) | None => Resume::Here,
+    }
+}
+
+/// Remembers that it has, once the service answers.
+fn note_begun(brain: &Brain) {
+    if let Some(primary) = brain.followers.get()
+        && primary.begins_sharing_anew()
+        && let Err(error) = primary.sharing_began_anew()
+    {
+        warn!(%error, "that sharing has begun anew could not be written down; it begins anew again after a start");
+    }
 }
 
 fn whoami() -> String {

@@ -9,6 +9,7 @@ pub mod drain;
 pub mod envelope;
 pub mod error;
 pub mod extract;
+pub mod followers;
 pub mod imports;
 pub mod log;
 pub mod memories;
@@ -92,6 +93,7 @@ fn documented() -> OpenApiRouter<App> {
         .merge(imports::routes())
         .merge(tokens::routes())
         .merge(sharing::routes())
+        .merge(followers::routes())
         .merge(admin::routes())
 }
 

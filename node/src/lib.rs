@@ -11,6 +11,7 @@ mod database;
 mod exporter;
 mod federation;
 mod federator;
+mod follow;
 mod gateway;
 mod http;
 mod importer;
@@ -25,7 +26,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, FollowArgs};
 use federator::FederationArgs;
 use projector::ProjectorArgs;
 
@@ -67,6 +68,14 @@ async fn run(cli: Cli) -> ExitCode {
         Command::Up(args) => up::up(&global, args).await,
         Command::Migrate(args) => database::migrate(&global, &args).await,
         Command::Bench(args) => bench::bench(&global, args).await,
+        Command::Promote(args) => follow::promote(&global, &args).await,
+        Command::Follow(args @ FollowArgs { command: None, .. }) => follow::follow(&global, args).await,
+        Command::Follow(FollowArgs { command: Some(command), .. }) => {
+            return match cli::follow(&global, command).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => cli::report(&global, &error),
+            };
+        }
         Command::Client(command) => {
             return match cli::run(&global, command).await {
                 Ok(()) => ExitCode::SUCCESS,

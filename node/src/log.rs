@@ -5,7 +5,8 @@ use cairn_event_store::event::{
     Appended, Direction, Filter, NewAppend, Page, Position, RecordedEvent, Revision, Snapshot,
 };
 use cairn_event_store::verify::{Verification, VerifyProgress, verify};
-use cairn_event_store::{AppendError, EventStore, KurrentStore, PostgresStore, SqliteStore, StoreError};
+use cairn_event_store::{AppendError, EventStore, KurrentStore, PostgresStore, StoreError};
+use cairn_follower::Guarded;
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -14,7 +15,7 @@ use uuid::Uuid;
 #[derive(Debug)]
 pub enum Log {
     /// In a file of the data folder.
-    Sqlite(SqliteStore),
+    Sqlite(Guarded),
     /// In a PostgreSQL database.
     Postgres(PostgresStore),
     /// In a KurrentDB server or cluster, with a copy in the data folder.
@@ -25,7 +26,7 @@ impl Log {
     /// Finishes the appends that wait, and refuses later ones.
     pub async fn close(&self) {
         match self {
-            Self::Sqlite(store) => store.close().await,
+            Self::Sqlite(guarded) => guarded.store().close().await,
             Self::Postgres(store) => store.close().await,
             Self::Kurrent(store) => store.close().await,
         }
@@ -40,9 +41,17 @@ impl Log {
         progress: impl FnMut(VerifyProgress) + Send + 'static,
     ) -> Result<Verification, StoreError> {
         match self {
-            Self::Sqlite(store) => store.verify(progress).await,
+            Self::Sqlite(guarded) => guarded.store().verify(progress).await,
             Self::Postgres(store) => verify(store, progress).await,
             Self::Kurrent(store) => store.verify(progress).await,
+        }
+    }
+
+    /// The log as followers get it; none where it is in a server, which has means of its own.
+    pub fn guarded(&self) -> Option<&Guarded> {
+        match self {
+            Self::Sqlite(guarded) => Some(guarded),
+            Self::Postgres(_) | Self::Kurrent(_) => None,
         }
     }
 

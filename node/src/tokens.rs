@@ -168,6 +168,17 @@ impl Tokens {
         Ok(Self::Database(DatabaseTokens::open(pool, brain).await?))
     }
 
+    /// Reads those in a file again, because another has written it.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn reload(&self) -> Result<(), DataFolderError> {
+        match self {
+            Self::File(tokens) => tokens.reload(),
+            Self::Database(_) => Ok(()),
+        }
+    }
+
     /// All of them from memory, never older than [`database::TRUSTED_FOR`].
     ///
     /// # Errors

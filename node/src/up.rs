@@ -1,9 +1,9 @@
 //! `cairn up`: starts the brain, serves it, and stops it in order.
 
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use axum::extract::Request;
@@ -26,63 +26,105 @@ use crate::brain::Brain;
 use crate::cli::UpArgs;
 use crate::cli::args::{self, Global};
 use crate::config::{Config, LogFormat, default_data_folder};
-use crate::data_folder::Running;
+use crate::data_folder::{DataFolder, Running};
 use crate::importer::{self, ImportReport, ImportRequest, ImportState};
-use crate::{federation, gateway, http, kafka};
+use crate::{federation, follow, gateway, http, kafka};
 
 /// How long open requests get to end when the node stops.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long requests that were dropped get to notice.
+const LET_GO_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether they have.
+const LET_GO_POLL: Duration = Duration::from_millis(5);
+
 /// How often a running import is looked at.
 const IMPORT_POLL: Duration = Duration::from_millis(100);
 
-/// Runs a node until it is told to stop.
+/// Runs a node until it is told to stop. A standby that has taken over goes on as the primary.
 pub async fn up(global: &Global, args: UpArgs) -> Result<()> {
     let data = match &global.data {
         Some(data) => data.clone(),
         None => default_data_folder()?,
     };
-    let quiet = global.quiet;
     let mut config = Config::load(&data, args.config.as_deref())?;
     if let Some(listen) = args.listen {
         config.listen = listen;
     }
     let telemetry = start_telemetry(&mut config, args.log)?;
     let metrics = Arc::new(Metrics::install()?);
+    let ended = loop {
+        match serve_as_is(global.quiet, &args.import, &mut config, Arc::clone(&metrics)).await {
+            Ok(Ended::TakenOver) => {}
+            Ok(Ended::Stopped) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+        let promoted = tokio::select! {
+            promoted = follow::await_promotion(&data) => promoted,
+            stopped = asked_to_stop() => break stopped,
+        };
+        if promoted.is_err() {
+            break promoted;
+        }
+    };
+    end_telemetry(telemetry).await;
+    ended
+}
+
+/// Why a node does not serve any more.
+enum Ended {
+    /// It was told to stop.
+    Stopped,
+    /// Its folder, a standby's, is being taken over.
+    TakenOver,
+}
+
+/// Serves the folder as what it is.
+async fn serve_as_is(
+    quiet: bool,
+    vaults: &[PathBuf],
+    config: &mut Config,
+    metrics: Arc<Metrics>,
+) -> Result<Ended> {
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {}; is another node running? try --listen", config.listen))?;
-    let url = format!("http://{}", listener.local_addr()?);
-    let brain = Brain::open(&config, metrics).await?;
+    // Should it go on as something else, it is found where it was.
+    config.listen = listener.local_addr()?;
+    let (url, port) = (format!("http://{}", config.listen), config.listen.port());
+    let brain = Brain::open(config, metrics).await?;
+    let mut copies = follow::start(&brain, config, port).await?;
     brain.folder.announce(&Running { url: url.clone(), pid: std::process::id(), brain: brain.brain })?;
     measure_pool(&brain);
     let gateway = match &config.gateway {
         Some(gateway) => Some(gateway::start(&brain, gateway).await?),
         None => None,
     };
-    let kafka = config.kafka.as_ref().map(|config| kafka::start(&brain, config)).transpose()?;
-    let federation = federation::start(&brain, &config, listener.local_addr()?.port()).await?;
+    let mut elsewhere = Elsewhere::start(&brain, config, port).await?;
     let stop = CancellationToken::new();
     let server = tokio::spawn(serve(listener, Arc::clone(&brain), stop.clone()));
     if !quiet {
-        greet(&brain, &url, &config);
+        greet(&brain, &url, config);
         if let Some(gateway) = &gateway {
             println!("  kurrentdb://{}", gateway.address);
         }
     }
     let worked = async {
-        for vault in &args.import {
+        for vault in vaults {
             import(&brain, vault, quiet).await?;
         }
         // Whoever reads lines of JSON is no newcomer.
-        if !quiet && config.log == LogFormat::Text {
+        if !quiet && config.log == LogFormat::Text && brain.shut().is_none() {
             suggest_next(&brain);
         }
         std::future::pending::<Result<()>>().await
     };
     let ended = tokio::select! {
-        result = worked => result,
-        result = asked_to_stop() => result,
+        result = worked => result.map(|()| Ended::Stopped),
+        result = asked_to_stop() => result.map(|()| Ended::Stopped),
+        result = copies.taken_over(&brain) => result.map(|()| Ended::TakenOver),
+        never = elsewhere.leave_when_replaced(&brain) => match never {},
     };
     if !quiet && brain.imports.is_running() {
         eprintln!("The import is interrupted; import again to complete it. Nothing is written twice.");
@@ -97,15 +139,78 @@ pub async fn up(global: &Global, args: UpArgs) -> Result<()> {
     if let Some(gateway) = gateway {
         gateway.ended().await;
     }
-    if let Some(kafka) = kafka {
-        kafka.ended().await;
-    }
-    if let Some(federation) = federation {
-        federation.ended().await;
-    }
+    elsewhere.ended().await;
+    copies.ended().await;
     brain.close().await;
-    end_telemetry(telemetry).await;
+    let_go(brain).await;
     ended
+}
+
+/// Waits until nobody holds the brain any more, nor its log with the keys, and then lets the folder go.
+async fn let_go(brain: Arc<Brain>) {
+    let (held, log, began) = (Arc::downgrade(&brain), Arc::downgrade(&brain.log), Instant::now());
+    let mut alone = Arc::try_unwrap(brain);
+    while let Err(shared) = alone {
+        if began.elapsed() > LET_GO_PATIENCE {
+            // A request that hangs: what is durable is closed all the same.
+            shared.folder.let_go();
+            return;
+        }
+        drop(shared);
+        tokio::time::sleep(LET_GO_POLL).await;
+        let Some(shared) = held.upgrade() else { return };
+        alone = Arc::try_unwrap(shared);
+    }
+    let Ok(brain) = alone else { return };
+    let folder = folder_alone(brain);
+    while log.strong_count() > 0 && began.elapsed() < LET_GO_PATIENCE {
+        tokio::time::sleep(LET_GO_POLL).await;
+    }
+    drop(folder);
+}
+
+/// Drops everything of a brain but its folder.
+fn folder_alone(brain: Brain) -> DataFolder {
+    brain.folder
+}
+
+/// What a node does beyond its own machine in the brain's name: only one node of a brain may.
+#[derive(Default)]
+struct Elsewhere {
+    kafka: Option<kafka::Working>,
+    federation: Option<federation::Federation>,
+}
+
+impl Elsewhere {
+    async fn start(brain: &Arc<Brain>, config: &Config, port: u16) -> Result<Self> {
+        if brain.shut().is_some() {
+            return Ok(Self::default());
+        }
+        let kafka = config.kafka.as_ref().map(|config| kafka::start(brain, config)).transpose()?;
+        let federation = federation::start(brain, config, port).await?;
+        Ok(Self { kafka, federation })
+    }
+
+    /// Ends it as soon as another node has taken over.
+    async fn leave_when_replaced(&mut self, brain: &Brain) -> std::convert::Infallible {
+        if let Some(guarded) = brain.log.store().guarded() {
+            let mut shut = guarded.gate().shut();
+            // It fails only with the gate itself.
+            if shut.wait_for(Option::is_some).await.is_ok() {
+                std::mem::take(self).ended().await;
+            }
+        }
+        std::future::pending().await
+    }
+
+    async fn ended(self) {
+        if let Some(kafka) = self.kafka {
+            kafka.ended().await;
+        }
+        if let Some(federation) = self.federation {
+            federation.ended().await;
+        }
+    }
 }
 
 /// Begins to write the log, as the command line or else the configuration says, and to send traces where there is a
@@ -268,6 +373,9 @@ fn tell(report: &ImportReport) {
 fn greet(brain: &Brain, url: &str, config: &Config) {
     println!("Cairn {} serves brain {}", env!("CARGO_PKG_VERSION"), brain.brain);
     println!("  url    {url}");
+    if let Some(shut) = brain.shut() {
+        println!("  READ ONLY: {}", shut.reason());
+    }
     println!("  data   {}", brain.folder.path().display());
     println!("  token  {}", brain.folder.owner_token().display());
     match (&config.kurrentdb, &config.database) {

@@ -1,8 +1,9 @@
 //! What the end-to-end tests in `tests/` share: reading the log with suspicion, waiting, importing, looking
-//! through files, networks of their own, and two people who share. The layering test stands beside them.
+//! through files, networks of their own, two people who share, and a standby. The layering test stands beside them.
 
 pub mod crash;
 pub mod files;
+pub mod followers;
 pub mod kafka;
 pub mod log;
 pub mod networks;

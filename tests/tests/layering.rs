@@ -26,6 +26,7 @@ fn allowed(package: &str) -> Option<&'static [&'static str]> {
         "cairn-sync" => &[DOMAIN, "cairn-proto"],
         "cairn-sharing" => &[DOMAIN, EVENT_STORE, "cairn-command", "cairn-sync"],
         "cairn-federation" => &[],
+        "cairn-follower" => &[EVENT_STORE],
         "cairn-projector" => &[DOMAIN, EVENT_STORE, READ_MODEL, SEARCH, TELEMETRY],
         "cairn-testkit" => &[DOMAIN, EVENT_STORE],
         _ => return None,

@@ -77,6 +77,8 @@ fn writes(task: &str, garden: &str, suggestion: &str) -> Vec<(Method, &'static s
         (Method::POST, "/projections/{name}/pause", "/projections/memories/pause".into(), json!({})),
         (Method::POST, "/projections/{name}/resume", "/projections/memories/resume".into(), json!({})),
         (Method::POST, "/verify", "/verify".into(), json!({})),
+        (Method::POST, "/followers/invitations", "/followers/invitations".into(), json!({})),
+        (Method::DELETE, "/followers/{key}", format!("/followers/{key}"), json!({})),
         (Method::POST, "/peers", "/peers".into(), json!({ "link": "cairn://pair/AA" })),
         (Method::POST, "/peers/invitations", "/peers/invitations".into(), json!({})),
         (Method::PATCH, "/peers/{brain}", format!("/peers/{key}"), json!({ "blocked": true })),

@@ -5,6 +5,7 @@
 
 mod database;
 mod postgres;
+mod replica;
 mod wrapping;
 
 use std::collections::VecDeque;
@@ -22,6 +23,7 @@ use crate::sqlite::failure::unavailable;
 use database::Database;
 pub use database::KeyringError;
 use postgres::PostgresKeys;
+pub use replica::{MAX_WRAPPED_SLOTS, WrappedSlots};
 pub(crate) use wrapping::random;
 
 /// The slots that are made durable together.

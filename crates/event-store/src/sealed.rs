@@ -110,6 +110,14 @@ impl<S: EventStore> Sealed<S> {
         finishing.await.map_err(|error| unavailable(format!("an append was cut short ({error}); repeat it")))?
     }
 
+    /// Destroys the keys of whatever the log says is erased: for a log that others append to, as a follower's is.
+    ///
+    /// # Errors
+    /// [`StoreError`] where it could not be completed; doing it again goes on.
+    pub async fn complete_erasures(&self) -> Result<(), StoreError> {
+        self.inner.mend().await
+    }
+
     /// The keys.
     pub fn keyring(&self) -> &Keyring {
         &self.inner.keyring

@@ -11,6 +11,7 @@ mod ledger;
 mod names;
 mod reader;
 mod recent;
+mod replica;
 mod row;
 pub(crate) mod schema;
 mod verify;
@@ -26,6 +27,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 pub use reader::READ_CONNECTIONS;
+pub use replica::TrackingState;
 pub use schema::OpenError;
 pub use writer::{COMMIT_APPENDS, COMMIT_BYTES, QUEUED_APPENDS};
 

@@ -17,7 +17,7 @@ pub use error::SharingError;
 pub use invitation::{InvitationLink, words};
 pub use keeper::Keeper;
 pub use restore::Selections;
-pub use service::{Offering, Selecting, Sharing, SharingConfig};
+pub use service::{Offering, Resume, Selecting, Sharing, SharingConfig};
 pub use transport::{Happening, Transport};
 pub use view::{
     AskedView, ErasureView, GrantView, InvitationView, PeerView, ReceiptView, SpaceView, View, WishView,

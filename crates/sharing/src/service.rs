@@ -48,6 +48,17 @@ pub struct SharingConfig {
     pub device: SigningKey,
     /// What its owner calls the brain.
     pub name: String,
+    /// Where its own chains go on.
+    pub resume: Resume,
+}
+
+/// Where the chains of a brain go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resume {
+    /// Where the log ends.
+    Here,
+    /// In another epoch, because the node before this one may have said more than the log holds.
+    Anew,
 }
 
 /// What is offered to somebody.
@@ -260,7 +271,7 @@ impl Service {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.admit();
-        if self.engine.is_forked() {
+        if self.engine.is_forked() || self.config.resume == Resume::Anew {
             self.go_on_anew().await?;
         }
         loop {

@@ -16,7 +16,9 @@ use cairn_domain::principal::{Origin, Principal};
 use cairn_domain::truth::Truth;
 use cairn_domain::value::Value;
 use cairn_event_store::{Direction, Filter, Keyring, Position, Sealed, SharedStore, SqliteStore};
-use cairn_sharing::{Happening, Offering, Selecting, Sharing, SharingConfig, SharingError, Transport, View};
+use cairn_sharing::{
+    Happening, Offering, Resume, Selecting, Sharing, SharingConfig, SharingError, Transport, View,
+};
 use cairn_sync::control::{Decision, Role};
 use cairn_sync::engine::Offer;
 use cairn_sync::key::{BrainKey, DeviceKey, SpaceId};
@@ -147,7 +149,7 @@ impl Node {
             }
         });
         let transport = Arc::new(Wire { hub: Arc::clone(hub), own });
-        let config = SharingConfig { brain, device, name: format!("Brain {number}") };
+        let config = SharingConfig { brain, device, name: format!("Brain {number}"), resume: Resume::Here };
         let stop = CancellationToken::new();
         let (sharing, task) =
             Sharing::start(config, Arc::clone(&handler), transport, bounded, stop.clone()).await.expect("starts");

@@ -41,6 +41,8 @@ pub fn on_postgres() -> bool {
 pub struct NodeOptions {
     /// The data folder; a new one, removed with the node, when `None`.
     pub data: Option<PathBuf>,
+    /// The link to follow another node by: then it is `cairn follow` that runs.
+    pub follow: Option<String>,
     /// More arguments of `cairn up`.
     pub arguments: Vec<String>,
     /// More environment variables.
@@ -211,6 +213,11 @@ impl Node {
         self.options.environment.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Has the processes that are started from now on follow another node.
+    pub fn follow(&mut self, link: &str) {
+        self.options.follow = Some(link.to_owned());
+    }
+
     /// Starts the process again and kills it while it is still starting, or shortly after.
     pub async fn launch_and_kill(&mut self, after: Duration) {
         self.spawn();
@@ -222,7 +229,11 @@ impl Node {
         let log = File::options().create(true).append(true).open(self.log_path()).expect("a log file");
         let mut command = launched(&self.options.launcher, &self.data);
         let listen = self.options.listen.as_deref().unwrap_or("127.0.0.1:0");
-        command.args(["up", "--listen", listen, "--data"]).arg(&self.data).args(&self.options.arguments);
+        match &self.options.follow {
+            Some(link) => command.args(["follow", link]),
+            None => command.arg("up"),
+        };
+        command.args(["--listen", listen, "--data"]).arg(&self.data).args(&self.options.arguments);
         if let Some(database) = self.options.database.as_deref().or(self.database.as_ref().map(Database::url)) {
             command.env("DATABASE_URL", database);
         }

@@ -1,5 +1,6 @@
 //! What can be asked for on the command line.
 
+mod follow;
 mod manage;
 mod memory;
 mod review;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use self::follow::{FollowArgs, FollowCommand, FollowInviteArgs, PromoteArgs};
 pub use self::manage::{
     CompletionsArgs, ExportArgs, ExportFormat, ImportArgs, ProjectionsArgs, ProjectionsCommand, RebuildArgs,
     ReplayArgs, ReplayStart, TokenArgs, TokenCommand, TokenCreateArgs, TokenRevokeArgs,
@@ -112,6 +114,12 @@ pub enum Command {
     /// Ask the running node.
     #[command(flatten)]
     Client(ClientCommand),
+    /// Follow another machine of yours as a hot standby; invite one, or see how far they are
+    #[command(display_order = 60)]
+    Follow(FollowArgs),
+    /// Make a standby's folder the primary's
+    #[command(display_order = 61)]
+    Promote(PromoteArgs),
     /// Measure this machine: every figure beside the limit it is measured against
     #[command(display_order = 100)]
     Bench(BenchArgs),

@@ -2,6 +2,7 @@
 
 pub mod completions;
 pub mod export;
+pub mod follow;
 pub mod forget;
 pub mod history;
 pub mod import;

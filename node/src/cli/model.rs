@@ -554,6 +554,27 @@ pub struct KafkaWork {
     pub problem: Option<String>,
 }
 
+/// What a node is to its other machines.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Replication {
+    /// `primary`, `standby` or `replaced`.
+    pub role: String,
+    /// How many times a follower has taken over.
+    pub epoch: u64,
+    /// Where writes go, if not here.
+    pub primary: Option<String>,
+    /// Whether its writes wait for a follower.
+    pub synchrony: cairn_follower::Synchrony,
+    /// How many follow it.
+    pub followers: u64,
+    /// How many of them are connected.
+    pub connected: u64,
+    /// How many events a standby lacks.
+    pub lag_events: u64,
+    /// For how long it has lacked any, in milliseconds.
+    pub lag_ms: u64,
+}
+
 /// How a node is doing.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Status {
@@ -593,6 +614,9 @@ pub struct Status {
     /// How it gets on with Kafka.
     #[serde(default)]
     pub kafka: Option<Kafka>,
+    /// What it is to its other machines.
+    #[serde(default)]
+    pub replication: Option<Replication>,
     /// What it has signed of its log.
     #[serde(default)]
     pub signed: Option<Signed>,

@@ -29,6 +29,7 @@ use super::App;
 use super::envelope::Reply;
 use super::error::ApiError;
 use super::extract::Caller;
+use super::followers::{Standing, standing};
 use crate::brain::projection::MEMORIES;
 use crate::kafka::{KafkaStatus, Watched};
 
@@ -142,6 +143,8 @@ struct Status {
     projections: Vec<ProjectionStatus>,
     /// How publishing to Kafka and reading from it fare; none where the configuration asks for neither.
     kafka: Option<KafkaStatus>,
+    /// What the node is to its other machines; none where it has none.
+    replication: Option<Standing>,
     /// The newest checkpoint the brain has signed.
     signed: Option<Checkpoint>,
     /// Why it signs no more, if so.
@@ -175,6 +178,7 @@ async fn status(State(app): State<App>, _: Caller) -> Result<Reply<Status>, ApiE
         embedder: app.embedder.clone(),
         projections: app.projector.status().await,
         kafka: app.kafka.get().map(Watched::status),
+        replication: standing(&app),
     };
     Ok(Reply::ok(status).at(position))
 }

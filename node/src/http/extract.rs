@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use cairn_command::Idempotency;
@@ -109,6 +109,11 @@ impl FromRequestParts<App> for Caller {
                 )
             })?;
         let token = app.tokens.authenticate(secret, Utc::now()).await?;
+        if writes(parts)
+            && let Some(shut) = app.shut()
+        {
+            return Err(ApiError::new(StatusCode::CONFLICT, "NOT_PRIMARY", shut.reason()));
+        }
         if let Some(tenant) = parts.headers.get("x-tenant-id")
             && tenant.to_str().ok().and_then(|text| text.parse::<Uuid>().ok()) != Some(app.brain)
         {
@@ -120,6 +125,12 @@ impl FromRequestParts<App> for Caller {
         }
         Ok(Self(token.principal()))
     }
+}
+
+/// Whether a request asks for what only a primary does. Read models and proofs are each node's own.
+fn writes(parts: &Parts) -> bool {
+    let own = |path: &MatchedPath| path.as_str().starts_with("/projections/") || path.as_str() == "/verify";
+    !parts.method.is_safe() && !parts.extensions.get::<MatchedPath>().is_some_and(own)
 }
 
 impl<T: DeserializeOwned> FromRequest<App> for Body<T> {

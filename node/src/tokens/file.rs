@@ -24,14 +24,18 @@ impl FileTokens {
     /// # Errors
     /// When the file cannot be read.
     pub fn open(path: &Path) -> Result<Self, DataFolderError> {
-        let tokens: Vec<Token> = match std::fs::read(path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|error| DataFolderError::Damaged { path: path.to_owned(), reason: error.to_string() })?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(source) => return Err(DataFolderError::Io { path: path.to_owned(), source }),
-        };
-        let known = RwLock::new(Arc::new(tokens.into_iter().collect()));
+        let known = RwLock::new(Arc::new(read(path)?));
         Ok(Self { path: path.to_owned(), changing: Mutex::new(()), known })
+    }
+
+    /// Reads the file again: that of a standby is written as its primary's changes.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn reload(&self) -> Result<(), DataFolderError> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(read(&self.path)?);
+        Ok(())
     }
 
     /// All of them.
@@ -75,4 +79,14 @@ impl FileTokens {
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(changed);
         Ok(token)
     }
+}
+
+fn read(path: &Path) -> Result<Known, DataFolderError> {
+    let tokens: Vec<Token> = match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map_err(|error| DataFolderError::Damaged { path: path.to_owned(), reason: error.to_string() })?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(source) => return Err(DataFolderError::Io { path: path.to_owned(), source }),
+    };
+    Ok(tokens.into_iter().collect())
 }

@@ -214,7 +214,15 @@ impl Database {
         self.execute("UPDATE state SET mended_to = ?1", [position.0.cast_signed()])
     }
 
-    fn state<T: rusqlite::types::FromSql>(&self, sql: &str) -> Result<T, StoreError> {
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(super) fn connection_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    pub(super) fn state<T: rusqlite::types::FromSql>(&self, sql: &str) -> Result<T, StoreError> {
         self.connection.query_row(sql, [], |row| row.get(0)).map_err(|error| store_error(&error))
     }
 

@@ -72,8 +72,19 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError::Corrupt`] where it does not join on to what the copy has.
     pub(crate) async fn copy(&self, copied: Copied) -> Result<(), StoreError> {
+        let Copied { events, tracked, mark } = copied;
+        self.take_over(events, tracked, Some(mark)).await
+    }
+
+    /// Writes events of another log as they stand there; returns when they are visible.
+    pub(super) async fn take_over(
+        &self,
+        events: Vec<RecordedEvent>,
+        tracked: Vec<Tracking>,
+        mark: Option<Mark>,
+    ) -> Result<(), StoreError> {
         let (reply, done) = oneshot::channel();
-        self.queue.send(Job::Copy { copied, reply }).await.map_err(|_| closed())?;
+        self.queue.send(Job::Copy { events, tracked, mark, reply }).await.map_err(|_| closed())?;
         done.await.map_err(|_| closed())?
     }
 

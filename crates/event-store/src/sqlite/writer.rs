@@ -9,12 +9,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use super::checkpoint::Checkpointer;
-use super::copy::Copied;
+use super::copy::Mark;
 use super::failure::{store_error, unavailable};
 use super::ledger::{Abort, Care, Ledger, Scribe, Written};
 use super::names::TypeNames;
 use super::recent::Recent;
-use crate::event::{Appended, NewAppend, Position, RecordedEvent, Snapshot};
+use crate::event::{Appended, NewAppend, Position, RecordedEvent, Snapshot, Tracking};
 use crate::port::{AppendError, StoreError};
 use crate::tail::Tail;
 
@@ -48,7 +48,10 @@ pub(super) enum Job {
     },
     /// Take over what another log holds.
     Copy {
-        copied: Copied,
+        events: Vec<RecordedEvent>,
+        tracked: Vec<Tracking>,
+        /// The last record of them, where they come from a server's log.
+        mark: Option<Mark>,
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
     /// Take nothing more, finish what waits, and end.
@@ -294,10 +297,10 @@ fn perform_one(scribe: &mut Scribe<'_>, job: &Job, care: Care) -> Result<Outcome
             scribe.snapshot(stream, snapshot.as_ref())?;
             Ok(Outcome::Done)
         }
-        Job::Copy { copied, .. } => {
-            copied.events.iter().try_for_each(|event| scribe.copy(event))?;
-            copied.tracked.iter().try_for_each(|tracking| scribe.track(tracking))?;
-            scribe.note(copied.mark)?;
+        Job::Copy { events, tracked, mark, .. } => {
+            events.iter().try_for_each(|event| scribe.copy(event))?;
+            tracked.iter().try_for_each(|tracking| scribe.track(tracking))?;
+            mark.map_or(Ok(()), |mark| scribe.note(mark))?;
             Ok(Outcome::Done)
         }
         Job::Close => Ok(Outcome::Done),
@@ -340,7 +343,7 @@ impl Job {
                 .map(|event| event.data.len() + event.metadata.len())
                 .sum(),
             Self::Snapshot { snapshot, .. } => snapshot.as_ref().map_or(0, |snapshot| snapshot.data.len()),
-            Self::Copy { copied, .. } => copied.events.iter().map(RecordedEvent::size).sum(),
+            Self::Copy { events, .. } => events.iter().map(RecordedEvent::size).sum(),
             Self::Close => 0,
             #[cfg(any(test, feature = "test-util"))]
             Self::LimitPages { .. } => 0,

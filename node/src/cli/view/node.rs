@@ -1,11 +1,12 @@
 //! How the node is doing, its read models, its tokens, its imports.
 
 use cairn_domain::truth::Truth;
+use cairn_follower::Synchrony;
 use chrono::{DateTime, Utc};
 
 use super::table::Table;
 use super::text::{bytes, count, duration, line, number, short_id};
-use crate::cli::model::{ImportReport, KafkaWork, Projection, Status, Token};
+use crate::cli::model::{ImportReport, KafkaWork, Projection, Replication, Status, Token};
 use crate::cli::screen::{Screen, date_and_time};
 
 /// How many problems of an import are listed; the rest is counted.
@@ -21,6 +22,9 @@ pub fn status(screen: &Screen, status: &Status) -> String {
     row("up", duration(status.uptime_seconds));
     row("memories", number(status.memories));
     row("log", count(status.position, "event", "events"));
+    if let Some(replication) = &status.replication {
+        row("machines", self::replication(screen, replication));
+    }
     if let Some(signed) = &status.signed {
         // The start is enough to compare by eye; `--json` has all of it.
         let root: String = signed.root.chars().take(16).collect();
@@ -51,6 +55,34 @@ pub fn status(screen: &Screen, status: &Status) -> String {
         out.push_str(&projections(screen, &status.projections));
     }
     out
+}
+
+/// What the node is to its other machines, in a line.
+fn replication(screen: &Screen, replication: &Replication) -> String {
+    let Replication { role, epoch, primary, synchrony, followers, connected, lag_events, lag_ms } = replication;
+    let primary = line(primary.as_deref().unwrap_or("another node"));
+    match role.as_str() {
+        "standby" => format!(
+            "{} of {primary}: read only, {} behind ({} ms)",
+            screen.paint.warning("standby"),
+            count(*lag_events, "event", "events"),
+            number(*lag_ms)
+        ),
+        "replaced" => format!("{} by {primary} (epoch {epoch}): read only", screen.paint.removed("replaced")),
+        _ => {
+            let waits = match synchrony {
+                Synchrony::Asynchronous => String::new(),
+                Synchrony::Synchronous => ", writes wait for one".to_owned(),
+                Synchrony::Alone { .. } => {
+                    format!(
+                        ", {}: none is in step, so writes wait for none",
+                        screen.paint.removed("NOT synchronous")
+                    )
+                }
+            };
+            format!("{connected} of {} connected{waits}", count(*followers, "follower", "followers"))
+        }
+    }
 }
 
 /// A publisher or a source in a line.
