@@ -191,7 +191,7 @@ fn sign(mallory: &Mallory, victim: &Victim, choices: &mut Choices<'_>) -> Entry 
     };
     let (kind, follows) = (EntryKind::of(choices.byte()), choices.byte());
     let (number, previous) = match (follows, before) {
-        (0..200, Some(before)) => (before.header().number + 1, before.hash()),
+        (0..200, Some(before)) => (before.header().number.saturating_add(1), before.hash()),
         (200..230, Some(before)) => (before.header().number, before.header().previous),
         (0..230, None) => (1, Hash::NONE),
         _ => (choices.number(), Hash::of(&[choices.byte()])),
