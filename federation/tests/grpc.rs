@@ -8,10 +8,13 @@ mod grpc {
 }
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use cairn_federation::grpc::speaks;
-use cairn_federation::network::limits::{MAX_FRAME_BYTES, MAX_STRANGERS, STRANGER_FRAME_BYTES, STRANGER_FRAMES};
+use cairn_federation::network::limits::{
+    EVENT_QUEUE, MAX_FRAME_BYTES, MAX_STRANGERS, STRANGER_FRAME_BYTES, STRANGER_FRAMES,
+};
 use cairn_federation::{DialFailure, GrpcConfig, GrpcError, GrpcNetwork, NetworkEvent, SendError};
 use grpc::node::{Node, connect, in_time, listening};
 
@@ -65,7 +68,7 @@ async fn a_slow_receiver_holds_back_a_fast_sender() {
         }
     });
     // Until nothing was queued for a while, which is the only way to see that somebody waits.
-    let still = std::time::Duration::from_millis(500);
+    let still = Duration::from_millis(500);
     while let Ok(Ok(())) = tokio::time::timeout(still, progress.changed()).await {}
     let between = *progress.borrow();
     assert!(between <= BETWEEN, "{between} MiB were taken in before anybody received");
@@ -166,6 +169,42 @@ async fn host_and_guest() -> (Node, Node) {
     guest.connected_to(&host).await;
     host.connected_to(&guest).await;
     (host, guest)
+}
+
+#[tokio::test]
+async fn a_friend_that_was_named_at_the_start_is_let_in_at_once() {
+    let mut guest = Node::start();
+    let friends = vec![guest.key()];
+    let mut host = Node::with(rand::random(), GrpcConfig { friends, ..listening("127.0.0.1:0") });
+    guest.network.allow(host.key()).await;
+    guest.dial(&host).await;
+    guest.connected_to(&host).await;
+    host.connected_to(&guest).await;
+}
+
+/// A session that ends while its beginning still waits for room among the events is news all the same.
+#[tokio::test]
+async fn a_dial_is_answered_though_its_session_ended_before_it_was_reported() {
+    let (mut a, mut flooding, mut b) = (Node::start(), Node::start(), Node::start());
+    connect(&mut a, &mut flooding).await;
+    // Nothing is received, until there is no room for more.
+    for _ in 0..2 * EVENT_QUEUE {
+        flooding.send(&a, Bytes::from_static(b"flood")).await.expect("connected");
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    a.network.allow(b.key()).await;
+    b.network.allow(a.key()).await;
+    a.dial(&b).await;
+    b.connected_to(&a).await;
+    in_time(b.network.shutdown()).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let first = loop {
+        match a.event().await.expect("it runs") {
+            NetworkEvent::Frame { peer, .. } if peer == flooding.key() => {}
+            event => break event,
+        }
+    };
+    assert!(matches!(&first, NetworkEvent::DialFailed { peer, .. } if *peer == b.key()), "{first:?}");
 }
 
 #[tokio::test]

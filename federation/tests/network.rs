@@ -136,6 +136,17 @@ async fn a_stranger_is_refused_while_the_door_is_closed() {
 }
 
 #[tokio::test]
+async fn a_friend_that_was_named_at_the_start_is_let_in_at_once() {
+    let mut guest = Node::start(NetworkConfig::default());
+    let friends = vec![guest.key()];
+    let mut host = Node::start(NetworkConfig { friends, ..NetworkConfig::default() });
+    guest.network.allow(host.key()).await;
+    guest.dial(&host).await;
+    guest.connected_to(&host).await;
+    host.connected_to(&guest).await;
+}
+
+#[tokio::test]
 async fn a_stranger_enters_by_the_open_door_and_leaves_when_it_closes() {
     let (mut host, mut guest) = (Node::start(NetworkConfig::default()), Node::start(NetworkConfig::default()));
     host.network.admit_strangers(true).await;

@@ -171,12 +171,16 @@ impl Driver {
     }
 
     fn disconnect(&mut self, peer: PeerId) {
-        match self.sessions.get_mut(&peer) {
-            // Its end closes the connections.
-            Some(session) if !session.is_over() => session.leave(),
-            _ => {
-                let _ = self.swarm.disconnect_peer_id(peer);
-            }
+        let live = self.sessions.get(&peer).filter(|session| !session.is_over());
+        let Some(session) = live else {
+            let _ = self.swarm.disconnect_peer_id(peer);
+            return;
+        };
+        // Its end closes its connection. One that comes up until then is the peer's, come back.
+        session.stop(Stop::Drain);
+        let used = session.link.connection;
+        for connection in self.swarm.behaviour().frames.beside(&peer, used) {
+            self.close_connection(peer, connection);
         }
     }
 
@@ -347,16 +351,13 @@ impl Driver {
 
     fn on_session_over(&mut self, peer: PeerId, connection: ConnectionId) {
         let session = self.sessions.get_mut(&peer).filter(|session| session.link.connection == connection);
-        let (mut leaves, mut owes) = (false, false);
-        if let Some(session) = session.filter(|session| !session.is_over()) {
+        let session = session.filter(|session| !session.is_over());
+        let owes = session.is_some_and(|session| {
             session.set_over();
-            (leaves, owes) = (session.leaves(), session.owes_an_answer());
-        }
+            session.owes_an_answer()
+        });
         if owes {
             self.dial_failed(peer, DialFailure::Refused);
-        }
-        if leaves {
-            let _ = self.swarm.disconnect_peer_id(peer);
         }
         self.close_connection(peer, connection);
     }

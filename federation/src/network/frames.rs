@@ -166,6 +166,12 @@ impl Behaviour {
         beside.map(|link| link.connection).collect()
     }
 
+    /// All connections but one.
+    pub(super) fn beside(&self, peer: &PeerId, but: ConnectionId) -> Vec<ConnectionId> {
+        let links = self.peers.get(peer).map_or(&[][..], |state| &state.links);
+        links.iter().map(|link| link.connection).filter(|connection| *connection != but).collect()
+    }
+
     /// The connection that has to make room for newer ones of the same peer, if there are too many.
     pub(super) fn superfluous(&self, peer: &PeerId) -> Option<ConnectionId> {
         self.peers.get(peer).and_then(Peer::superfluous)

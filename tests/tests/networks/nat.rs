@@ -11,8 +11,9 @@ const RELAY: &str = "203.0.113.9";
 
 /// How many memories each of the two adds or changes.
 const CHANGES: u32 = 100;
-/// Fewer bytes than a change has on its way, and more than keeping a connection alive takes meanwhile.
-const CHANGE_BYTES: u64 = 100;
+/// Fewer bytes than a change has on its way, which are some 550, and more than it takes to keep a connection alive and to make some that are
+/// not needed.
+const CHANGE_BYTES: u64 = 300;
 
 /// What passes the relay when what is shared does, and more.
 const ENOUGH: u64 = CHANGES as u64 * CHANGE_BYTES;
