@@ -175,6 +175,27 @@ impl Node {
         }
     }
 
+    /// Has the process stand still (SIGSTOP), as a machine that hangs, until [`Node::thaw`].
+    ///
+    /// # Panics
+    /// When it is not running.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets a process go on that was frozen.
+    ///
+    /// # Panics
+    /// When it is not running.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.pid() as i32).expect("a process has an id");
+        kill_process(pid, signal).expect("one's own child can be signalled");
+    }
+
     /// Asks the process to stop (SIGTERM) and waits until it has.
     ///
     /// # Panics
