@@ -3,7 +3,7 @@
 use cairn_domain::id::MemoryId;
 use cairn_domain::principal::Principal;
 use cairn_sync::control::Control;
-use cairn_sync::engine::Wish;
+use cairn_sync::engine::{Input, Wish};
 use cairn_sync::entry::Entry;
 use cairn_sync::key::{Hash, SpaceId};
 use cairn_sync::shared::principal_of;
@@ -12,7 +12,17 @@ use tracing::{info, warn};
 use super::{Service, now};
 use crate::erasing::Beginner;
 use crate::error::SharingError;
-use cairn_sync::engine::Input;
+
+/// What becomes of a wish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Granted,
+    Denied,
+    /// This brain's owner has to decide.
+    LeftToTheOwner,
+    /// What it is about has not come yet.
+    NotYet,
+}
 
 impl Service {
     /// Says that a memory is to be destroyed by everybody who has it, where this brain owns the space; else has the owner asked to say so.
@@ -55,15 +65,17 @@ impl Service {
             if self.left_to_the_owner.contains(&wish.id) {
                 continue;
             }
-            let granted = match &wish.control {
+            let verdict = match &wish.control {
                 Control::Erased { memory } => self.may_erase(*memory, &wish).await?,
                 // An admin decides as the owner does; the engine lets nobody else wish such a thing.
-                Control::Offered { to, .. } => Some(self.engine.peers().contains_key(to)),
-                _ => Some(true),
+                Control::Offered { to, .. } if !self.engine.peers().contains_key(to) => Verdict::Denied,
+                _ => Verdict::Granted,
             };
-            match granted {
-                Some(granted) => self.answer_wish(&wish, granted).await?,
-                None => {
+            match verdict {
+                Verdict::Granted => self.answer_wish(&wish, true).await?,
+                Verdict::Denied => self.answer_wish(&wish, false).await?,
+                Verdict::NotYet => {}
+                Verdict::LeftToTheOwner => {
                     info!(space = %wish.space, "a member wishes that a memory is destroyed everywhere; `cairn shares` shows it");
                     self.left_to_the_owner.insert(wish.id);
                 }
@@ -72,22 +84,22 @@ impl Service {
         Ok(())
     }
 
-    /// Whether a member's wish to erase a memory is granted: when they began it and this brain's user has said nothing in it. None where the
-    /// owner has to decide.
-    async fn may_erase(&self, memory: MemoryId, wish: &Wish) -> Result<Option<bool>, SharingError> {
+    /// Whether a member's wish to erase a memory is granted: when they began it and this brain's user has said nothing in it.
+    async fn may_erase(&self, memory: MemoryId, wish: &Wish) -> Result<Verdict, SharingError> {
         if self.keeper.erased.contains(&memory) {
-            return Ok(Some(true));
+            return Ok(Verdict::Granted);
         }
         Ok(match (self.keeper.place(memory), self.keeper.beginner(memory).await?) {
             (Some(place), Beginner::Peer { principal, user_has_spoken }) if place == wish.space => {
-                match principal == principal_of(wish.by) {
-                    true if user_has_spoken => None,
-                    is_theirs => Some(is_theirs),
+                match (principal == principal_of(wish.by), user_has_spoken) {
+                    (true, true) => Verdict::LeftToTheOwner,
+                    (true, false) => Verdict::Granted,
+                    (false, _) => Verdict::Denied,
                 }
             }
-            // Nothing of it has come yet, or not all.
-            (_, Beginner::Unknown) => None,
-            _ => Some(false),
+            // Wishes come before what they are about. The owner can answer before.
+            (_, Beginner::Unknown) => Verdict::NotYet,
+            _ => Verdict::Denied,
         })
     }
 
