@@ -52,6 +52,9 @@ pub const RECEIPT_EVERY_MS: u64 = 5_000;
 pub const FIRST_PAUSE_MS: u64 = 1_000;
 /// How long a chain is left alone that was asked for in vain, in milliseconds.
 pub const STALLED_MS: u64 = 30_000;
+/// After how long it is taken for lost what was asked for, and said again how far this brain is, in milliseconds. A frame that a
+/// transport has lost costs that time, and nothing else.
+pub const AGAIN_MS: u64 = 60_000;
 /// The longest pause, in milliseconds. With what is added so that not all come at once, that is a minute at most.
 pub const LONGEST_PAUSE_MS: u64 = 48_000;
 
@@ -277,7 +280,10 @@ struct Session {
     /// When it was asked for such proofs.
     proofs: BTreeMap<(SpaceId, Tag), u64>,
     wanted: VecDeque<Pull>,
-    pulling: BTreeSet<(SpaceId, Tag)>,
+    /// What was asked for and has not come, and when it was.
+    pulling: BTreeMap<(SpaceId, Tag), u64>,
+    /// When the other side was last told how far this brain is with everything.
+    told_at: u64,
     /// Chains that were asked for in vain, and when: they are left alone for a while.
     stalled: BTreeMap<(SpaceId, Tag), u64>,
     serving: usize,

@@ -1,4 +1,4 @@
-//! Brains on a bad network, driven through the engine: connections break, clocks differ, brains crash and start again, some are restored from
+//! Brains on a bad network, driven through the engine: connections break, frames are lost, clocks differ, brains crash and start again, some are restored from
 //! old backups, one lies. Whatever happened: once all meet again, all hold the same, nothing that an honest brain has said is lost, and what was
 //! erased is nowhere. Each run follows from its seed, which a failure names; `TEST_CAIRN_SEED` runs one alone, `TEST_CAIRN_SEEDS` that many.
 
@@ -274,7 +274,7 @@ impl World {
         let who = self.random.random_range(0..self.nodes.len());
         let other = self.random.random_range(0..self.nodes.len());
         self.nodes[who].clock += self.random.random_range(0..50);
-        match self.random.random_range(0..44) {
+        match self.random.random_range(0..46) {
             0..16 => self.deliver(),
             16..22 => self.write(who),
             22..25 => self.connect(who, other),
@@ -290,6 +290,7 @@ impl World {
             39 => self.erase(),
             40 => self.wish(who),
             41..43 => self.answer(),
+            43..45 => self.lose(),
             _ => self.babble(),
         }
         self.renew();
@@ -303,6 +304,16 @@ impl World {
         let Some(bytes) = self.links.get_mut(&(from, to)).and_then(VecDeque::pop_front) else { return };
         let device = self.nodes[from].device();
         self.input(to, Input::Frame { device, bytes });
+    }
+
+    /// A frame is lost, and the connection goes on. What it begins with is not: without that it is none.
+    fn lose(&mut self) {
+        let is_hello = |bytes: &Bytes| matches!(Frame::parse(bytes.clone()), Ok(Some(Frame::Hello(_))));
+        let waiting = self.links.iter().filter(|(_, link)| link.front().is_some_and(|frame| !is_hello(frame)));
+        let waiting: Vec<(usize, usize)> = waiting.map(|(link, _)| *link).collect();
+        if let Some(link) = waiting.choose(&mut self.random) {
+            self.links.get_mut(link).and_then(VecDeque::pop_front);
+        }
     }
 
     fn write(&mut self, who: usize) {
@@ -543,7 +554,7 @@ impl World {
     fn settle(&mut self) {
         let latest = self.nodes.iter().map(|node| node.clock).max().expect("some");
         self.nodes.iter_mut().for_each(|node| node.clock = latest);
-        for _ in 0..4 {
+        for _ in 0..6 {
             for who in 0..self.nodes.len() {
                 for other in 0..self.nodes.len() {
                     self.connect(who, other);

@@ -16,6 +16,9 @@ use crate::wire::{
 impl Engine {
     /// Tells somebody who is there how far this brain is with all that they may read.
     pub(super) fn greet(&mut self, device: DeviceKey, now: u64, effects: &mut Vec<Effect>) {
+        if let Some(session) = self.sessions.get_mut(&device) {
+            session.told_at = now;
+        }
         let spaces: Vec<SpaceId> = self.replica.spaces().map(crate::space::Space::id).collect();
         self.tell_heads(device, &spaces, now, effects);
     }
@@ -125,7 +128,7 @@ impl Engine {
             }
         }
         self.want(device, now, effects);
-        self.pump(device, effects);
+        self.pump(device, now, effects);
         self.catch_up(device, now, effects);
     }
 
@@ -162,7 +165,7 @@ impl Engine {
             let known = self.replica.space(*space).is_some();
             let stalled =
                 session.stalled.get(&(*space, *tag)).is_some_and(|at| now < at.saturating_add(STALLED_MS));
-            let asked = stalled || session.pulling.contains(&(*space, *tag));
+            let asked = stalled || session.pulling.contains_key(&(*space, *tag));
             if asked || known && !self.wants(*space, chain.map(|chain| chain.lane), now) {
                 continue;
             }
@@ -205,12 +208,12 @@ impl Engine {
     }
 
     /// Asks for what is wanted, as much at once as is allowed.
-    pub(super) fn pump(&mut self, device: DeviceKey, effects: &mut Vec<Effect>) {
+    pub(super) fn pump(&mut self, device: DeviceKey, now: u64, effects: &mut Vec<Effect>) {
         let Some(session) = self.sessions.get_mut(&device) else { return };
         while session.pulling.len() < MAX_PULLS
             && let Some(pull) = session.wanted.pop_front()
         {
-            session.pulling.insert((pull.space, pull.chain));
+            session.pulling.insert((pull.space, pull.chain), now);
             effects.push(Effect::Send { device, frame: Frame::Pull(pull).to_bytes() });
         }
     }
@@ -345,7 +348,7 @@ impl Engine {
             }
             self.tell_heads(device, &[space], now, effects);
             self.want(device, now, effects);
-            self.pump(device, effects);
+            self.pump(device, now, effects);
         }
     }
 
@@ -361,7 +364,7 @@ impl Engine {
         if let Some(session) = self.sessions.get_mut(&device) {
             let chain = (batch.space, batch.chain);
             if batch.asked {
-                asked = session.pulling.remove(&chain);
+                asked = session.pulling.remove(&chain).is_some();
             } else if session.heads.len() < MAX_HEADS {
                 // Where it is of no use yet, it is asked for when it is.
                 let number = batch.first + batch.len() as u64 - u64::from(!batch.is_empty());
@@ -379,7 +382,7 @@ impl Engine {
             session.stalled.insert((batch.space, batch.chain), now);
         }
         self.want(device, now, effects);
-        self.pump(device, effects);
+        self.pump(device, now, effects);
         taken
     }
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use super::{
-    Effect, Engine, FIRST_PAUSE_MS, HELLO_WITHIN_MS, LONGEST_PAUSE_MS, MAX_SESSIONS, News, RECEIPT_EVERY_MS,
-    Session,
+    AGAIN_MS, Effect, Engine, FIRST_PAUSE_MS, HELLO_WITHIN_MS, LONGEST_PAUSE_MS, MAX_SESSIONS, News,
+    RECEIPT_EVERY_MS, Session,
 };
 use crate::key::{BrainKey, DeviceKey, Hash};
 use crate::wire::{Frame, Hello, InvalidFrame, NEWEST_VERSION, OLDEST_VERSION, Refusal};
@@ -80,7 +80,8 @@ impl Session {
             forked: BTreeSet::new(),
             proofs: BTreeMap::new(),
             wanted: VecDeque::new(),
-            pulling: BTreeSet::new(),
+            pulling: BTreeMap::new(),
+            told_at: opened_at,
             stalled: BTreeMap::new(),
             serving: 0,
             given: BTreeSet::new(),
@@ -347,8 +348,9 @@ impl Engine {
         self.taken_up.retain(|_, (_, taken)| now <= taken.expires_at);
         self.dial(now, effects);
         for device in self.sessions.keys().copied().collect::<Vec<_>>() {
+            self.say_again(device, now, effects);
             self.want(device, now, effects);
-            self.pump(device, effects);
+            self.pump(device, now, effects);
         }
         for ((_, by), received) in &mut self.receipts {
             if !received.unkept.is_empty() && now >= received.kept_at + RECEIPT_EVERY_MS {
@@ -358,6 +360,16 @@ impl Engine {
                     effects.push(Effect::KeepReceipt { by: *by, receipt });
                 }
             }
+        }
+    }
+
+    /// Gives up what was asked for long ago, and tells again how far this brain is: neither side is to wait for ever for a frame that was lost.
+    fn say_again(&mut self, device: DeviceKey, now: u64, effects: &mut Vec<Effect>) {
+        let Some(session) = self.sessions.get_mut(&device) else { return };
+        // A clock that was put back starts the wait anew.
+        session.pulling.retain(|_, asked_at| now.abs_diff(*asked_at) < AGAIN_MS);
+        if session.brain.is_some() && now.abs_diff(session.told_at) >= AGAIN_MS {
+            self.greet(device, now, effects);
         }
     }
 
