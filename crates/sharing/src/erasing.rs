@@ -12,7 +12,7 @@ use cairn_sync::shared::{origin_of, principal_of};
 use uuid::Uuid;
 
 use crate::error::SharingError;
-use crate::keeper::Keeper;
+use crate::keeper::{KEPT_AT_ONCE, Keeper};
 
 /// Who began a memory, as far as the log knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,21 +61,26 @@ impl Keeper {
         let Some(owner) = engine.replica().space(space).map(cairn_sync::space::Space::owner) else {
             return Ok(());
         };
-        for memory in memories {
-            if self.erased.contains(memory) || self.place(*memory) != Some(space) {
-                continue;
+        let own = owner == engine.brain();
+        let origin = if own { Origin::of(Truth::User, "sharing") } else { origin_of(owner) };
+        let by = Metadata { principal: principal_of(owner), truth: Truth::User, origin, ..self.stamp() };
+        for part in memories.chunks(KEPT_AT_ONCE) {
+            let (mut gone, mut left) = (Vec::new(), Vec::new());
+            for memory in part {
+                if self.erased.contains(memory) || self.place(*memory) != Some(space) {
+                    continue;
+                }
+                match own || self.beginner(*memory).await? != Beginner::Own {
+                    true => gone.push(*memory),
+                    false => left.push((*memory, None)),
+                }
             }
-            if owner != engine.brain() && self.beginner(*memory).await? == Beginner::Own {
-                self.put(&[(*memory, None)]).await?;
-                continue;
+            self.put(&left).await?;
+            if !gone.is_empty() {
+                let streams = gone.iter().map(|memory| erased(*memory, &by)).collect();
+                self.handler.append(NewAppend { streams, tracking: None }).await?;
+                self.erased.extend(gone);
             }
-            let origin = match owner == engine.brain() {
-                true => Origin::of(Truth::User, "sharing"),
-                false => origin_of(owner),
-            };
-            let by = Metadata { principal: principal_of(owner), truth: Truth::User, origin, ..self.stamp() };
-            self.handler.append(NewAppend { streams: vec![erased(*memory, &by)], tracking: None }).await?;
-            self.erased.insert(*memory);
         }
         Ok(())
     }

@@ -33,8 +33,8 @@ use crate::names::{
     chain_stream, encode, encode_header, epoch_stream, invitation_stream, peer_stream, read_entry, space_stream,
 };
 
-/// How many entries are kept in one append.
-const KEPT_AT_ONCE: usize = 500;
+/// How many entries are kept in one append, and how many memories are destroyed.
+pub(crate) const KEPT_AT_ONCE: usize = 500;
 /// How many bytes of payloads are kept in one append.
 const KEPT_BYTES: usize = 8 * 1024 * 1024;
 /// How many entries are looked at at once when what they count for has changed.

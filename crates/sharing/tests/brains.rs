@@ -524,9 +524,13 @@ async fn a_member_has_erased_everywhere_what_it_began_and_nothing_else() {
     let memory = shared_by(&bert, space, [&anna, &carl]).await;
     let refused = carl.sharing.erase(memory, user()).await;
     assert!(matches!(refused, Err(SharingError::NotBegunHere(_))), "{refused:?}");
+    let kept = shared_by(&bert, space, [&anna, &carl]).await;
     bert.sharing.erase(memory, user()).await.expect("it is erased");
     for node in [&anna, &bert, &carl] {
         node.until(memory, "its end", Memory::is_erased).await;
+    }
+    for node in [&bert, &carl] {
+        assert_eq!(title(&node.memory(kept).await), "Tomatoes", "what nobody has erased stays");
     }
     let unshared = bert.note("Apples", &[], "").await;
     assert!(matches!(bert.sharing.erase(unshared, user()).await, Err(SharingError::NotShared(_))));

@@ -6,6 +6,7 @@
 
 mod exchange;
 mod meeting;
+mod receiving;
 mod saying;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

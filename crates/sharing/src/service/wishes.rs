@@ -72,8 +72,15 @@ impl Service {
                 _ => Verdict::Granted,
             };
             match verdict {
-                Verdict::Granted => self.answer_wish(&wish, true).await?,
-                Verdict::Denied => self.answer_wish(&wish, false).await?,
+                Verdict::Granted | Verdict::Denied => {
+                    match self.answer_wish(&wish, verdict == Verdict::Granted).await {
+                        Err(SharingError::CannotSay(why)) => {
+                            warn!(space = %wish.space, %why, "a member's wish cannot be answered; `cairn shares` shows it");
+                            self.left_to_the_owner.insert(wish.id);
+                        }
+                        answered => answered?,
+                    }
+                }
                 Verdict::NotYet => {}
                 Verdict::LeftToTheOwner => {
                     info!(space = %wish.space, "a member wishes that a memory is destroyed everywhere; `cairn shares` shows it");
@@ -86,9 +93,6 @@ impl Service {
 
     /// Whether a member's wish to erase a memory is granted: when they began it and this brain's user has said nothing in it.
     async fn may_erase(&self, memory: MemoryId, wish: &Wish) -> Result<Verdict, SharingError> {
-        if self.keeper.erased.contains(&memory) {
-            return Ok(Verdict::Granted);
-        }
         Ok(match (self.keeper.place(memory), self.keeper.beginner(memory).await?) {
             (Some(place), Beginner::Peer { principal, user_has_spoken }) if place == wish.space => {
                 match (principal == principal_of(wish.by), user_has_spoken) {
@@ -110,14 +114,8 @@ impl Service {
     }
 
     async fn answer_wish(&mut self, wish: &Wish, granted: bool) -> Result<(), SharingError> {
-        match self.engine.answer(wish, granted, self.keeper.stamp().hlc) {
-            Ok(entries) => drop(self.say(entries).await?),
-            Err(error) => {
-                warn!(space = %wish.space, %error, "a wish cannot be answered");
-                self.left_to_the_owner.insert(wish.id);
-                return Ok(());
-            }
-        }
+        let entries = self.engine.answer(wish, granted, self.keeper.stamp().hlc)?;
+        self.say(entries).await?;
         if let Control::Erased { memory } = wish.control
             && granted
         {
