@@ -194,6 +194,9 @@ pub struct SpaceEntry {
     /// The payload. None where it was erased before it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<String>,
+    /// The payload as only readers of the space can open it, where this brain keeps it for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<String>,
 }
 
 /// `space.chain_begun`

@@ -165,7 +165,7 @@ fn other_meanings() -> Vec<(&'static str, &'static str, Event)> {
 fn sharing_meanings() -> Vec<(&'static str, &'static str, Event)> {
     let bytes = || "Y2Fpcm4=".to_owned();
     let space = |event: SpaceEvent| Event::Space(event);
-    let payload = SpaceEntry { payload: Some(bytes()) };
+    let payload = SpaceEntry { payload: Some(bytes()), sealed: None };
     let known = PeerKnown {
         name: "Anna".into(),
         devices: BTreeMap::from([(SPACE.into(), vec!["/ip4/192.0.2.7/udp/7402/quic-v1".into()])]),
@@ -176,7 +176,12 @@ fn sharing_meanings() -> Vec<(&'static str, &'static str, Event)> {
         SelectionChanged { tag: Some("garden".into()), memories: vec![MemoryId::new(id(FIRST).uuid())] };
     vec![
         ("space.entry.v1", "with a payload", space(SpaceEvent::Entry(payload.clone()))),
-        ("space.entry.v1", "without", space(SpaceEvent::Entry(SpaceEntry { payload: None }))),
+        (
+            "space.entry.v1",
+            "sealed",
+            space(SpaceEvent::Entry(SpaceEntry { payload: None, sealed: Some(bytes()) })),
+        ),
+        ("space.entry.v1", "without", space(SpaceEvent::Entry(SpaceEntry { payload: None, sealed: None }))),
         ("space.control.v1", "control", space(SpaceEvent::Control(payload))),
         ("space.chain_begun.v1", "begun", space(SpaceEvent::ChainBegun(ChainBegun { certificate: bytes() }))),
         (

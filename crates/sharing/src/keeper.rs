@@ -203,12 +203,15 @@ impl Keeper {
         let payload = entry.payload().map(|payload| encode(payload));
         let header = entry.header();
         let (data, memory) = match header.kind.lane() {
-            Lane::Control => (SpaceEvent::Control(SpaceEntry { payload }), None),
+            Lane::Control => (SpaceEvent::Control(SpaceEntry { payload, sealed: None }), None),
             Lane::Content => {
+                let sealed = entry.sealed().map(|sealed| encode(sealed));
                 // Of what was erased only the header is kept, which says nothing.
-                let memory = (!self.erased.contains(&header.memory) && payload.is_some()).then_some(header.memory);
-                let payload = payload.filter(|_| memory.is_some());
-                (SpaceEvent::Entry(SpaceEntry { payload }), memory)
+                let is_there = payload.is_some() || sealed.is_some();
+                let memory = (!self.erased.contains(&header.memory) && is_there).then_some(header.memory);
+                let (payload, sealed) =
+                    (payload.filter(|_| memory.is_some()), sealed.filter(|_| memory.is_some()));
+                (SpaceEvent::Entry(SpaceEntry { payload, sealed }), memory)
             }
         };
         let entry = Some(encode_header(entry));
@@ -265,7 +268,7 @@ impl Keeper {
     }
 
     /// What an entry says about a memory, as an event of that memory. Gives the memory where it is the first that is heard of it.
-    async fn take_in(
+    pub(crate) async fn take_in(
         &self,
         entry: &Entry,
         engine: &Engine,
@@ -478,7 +481,7 @@ pub(crate) fn cannot_be_shared(said: &SharedEvent) -> Option<InvalidShared> {
 
 /// Events for several streams, in one append.
 #[derive(Default)]
-struct Streams {
+pub(crate) struct Streams {
     order: Vec<Arc<str>>,
     events: BTreeMap<Arc<str>, Vec<NewEvent>>,
     ids: BTreeSet<Uuid>,
@@ -502,12 +505,12 @@ impl Streams {
         self.ids.contains(&id.uuid())
     }
 
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.order.is_empty()
     }
 
     /// As one append, in which one stream is expected to be at a revision.
-    fn append(mut self, checked: &str, expected: ExpectedRevision) -> NewAppend {
+    pub(crate) fn append(mut self, checked: &str, expected: ExpectedRevision) -> NewAppend {
         let streams = self.order.into_iter().map(|stream| {
             let events = self.events.remove(&stream).unwrap_or_default();
             let expected = if &*stream == checked { expected } else { ExpectedRevision::Any };

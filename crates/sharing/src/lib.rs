@@ -8,6 +8,7 @@ mod invitation;
 mod keeper;
 mod names;
 mod publishing;
+mod relaying;
 mod restore;
 mod service;
 mod transport;

@@ -89,5 +89,7 @@ pub fn read_entry(event: &RecordedEvent) -> Result<Entry, SharingError> {
     }
     let data: SpaceEntry = serde_json::from_slice(&event.data).map_err(|_| damaged())?;
     let payload = data.payload.map(|payload| decode(&payload).ok_or_else(damaged)).transpose()?;
-    Ok(Entry::kept(header.header().clone(), *header.signature(), payload.map(Bytes::from)))
+    let sealed = data.sealed.map(|sealed| decode(&sealed).ok_or_else(damaged)).transpose()?;
+    let entry = Entry::kept(header.header().clone(), *header.signature(), payload.map(Bytes::from));
+    Ok(if entry.payload().is_none() { entry.with_sealed(sealed.map(Bytes::from)) } else { entry })
 }

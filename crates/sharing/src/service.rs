@@ -1,5 +1,6 @@
 //! The service: one task that owns the engine, and the handle by which the rest of the node speaks with it.
 
+mod relays;
 mod wishes;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -290,6 +291,7 @@ impl Service {
                     self.input(Input::Tick).await?;
                     self.end_expired().await?;
                     self.answer_wishes().await?;
+                    self.tell_keys().await?;
                 }
             }
             self.admit();
@@ -362,6 +364,7 @@ impl Service {
                 }
                 Effect::Restand { before, space } => {
                     self.keeper.restand(space, before.as_deref(), &self.engine).await?;
+                    self.keeper.open_kept(space, &self.engine, now()).await?;
                 }
                 Effect::Erase { space, memories } => self.keeper.erase(space, &memories, &self.engine).await?,
                 Effect::KeepFork(fork) => {
@@ -557,6 +560,7 @@ impl Service {
             self.say(entries).await?;
         }
         if decision == Decision::Accepted {
+            self.keeper.open_kept(space, &self.engine, now()).await?;
             for entries in self.keeper.say_unsaid(space, &mut self.engine, now()).await? {
                 self.input(Input::Said(entries)).await?;
             }

@@ -4,6 +4,7 @@ use cairn_domain::id::MemoryId;
 use serde::{Deserialize, Serialize};
 
 use crate::key::{BrainKey, Epoch, Hash};
+use crate::sealing::{Keyed, MAX_KEYED_DEVICES};
 
 /// The longest name of a space in characters.
 pub const MAX_NAME_CHARS: usize = 200;
@@ -14,7 +15,7 @@ pub const MAX_ACCEPTED: usize = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Keep what is encrypted for others and pass it on.
+    /// Keep what is sealed for others, and pass it on.
     Relay,
     /// Read.
     Read,
@@ -70,6 +71,8 @@ pub enum Control {
         /// Whether it was granted.
         granted: bool,
     },
+    /// The devices of readers are told a key, under which they give payloads to those who keep them and may not read them.
+    Keyed(Keyed),
     /// The owner writes in another epoch from here on. Control entries of the one before count up to the one named.
     Resumed {
         /// The last control entry of the epoch before that counts.
@@ -108,6 +111,9 @@ pub enum InvalidControl {
     /// It names no memory: entries about the space itself are about none.
     #[error("it names no memory")]
     Memory,
+    /// It tells a key to too many devices.
+    #[error("it tells a key to more than {MAX_KEYED_DEVICES} devices")]
+    Devices,
     /// It names too many chains.
     #[error("it names more than {MAX_ACCEPTED} chains")]
     Accepted,
@@ -131,7 +137,9 @@ impl Control {
                 return Err(InvalidControl::Accepted);
             }
             Self::Erased { memory } if memory.uuid().is_nil() => return Err(InvalidControl::Memory),
+            Self::Keyed(keyed) if keyed.to.len() > MAX_KEYED_DEVICES => return Err(InvalidControl::Devices),
             Self::Revoked { .. }
+            | Self::Keyed(_)
             | Self::Offered { .. }
             | Self::Erased { .. }
             | Self::Answered { .. }

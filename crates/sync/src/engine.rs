@@ -8,6 +8,7 @@ mod exchange;
 mod meeting;
 mod receiving;
 mod saying;
+mod sealing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -419,8 +420,8 @@ impl Engine {
         self.heads.insert(chain, head);
     }
 
-    /// Whether a brain may be given entries of a chain.
-    fn may_read(&self, brain: BrainKey, chain: ChainId, now: u64) -> bool {
+    /// Whether a brain may be given entries of a chain: what is shared in the space only sealed, where it may not read it.
+    fn may_have(&self, brain: BrainKey, chain: ChainId, now: u64) -> bool {
         let Some(space) = self.replica.space(chain.space) else { return false };
         if space.owner() == brain {
             return true;
@@ -429,10 +430,12 @@ impl Engine {
         match chain.lane {
             // Who was let in once hears how it ends.
             Lane::Control => grants.next().is_some(),
-            Lane::Content => {
-                let reads = |grant: Hash| space.grants().get(&grant).is_some_and(|grant| grant.role >= Role::Read);
-                self.replica.grant_of(chain.space, brain, now).is_some_and(reads)
-            }
+            Lane::Content => match self.replica.role_of(chain.space, brain, now) {
+                // A relay takes what is sealed from nobody but the author and the owner.
+                Some(Role::Relay) => chain.author == self.brain() || space.owner() == self.brain(),
+                Some(Role::Read | Role::Suggest | Role::Write | Role::Admin) => true,
+                None => false,
+            },
         }
     }
 
@@ -480,7 +483,10 @@ impl Engine {
         let Some(now) = self.replica.space(space) else { return };
         let was_erased = |memory| before.as_ref().is_some_and(|before| before.erased().contains_key(memory));
         let memories: Vec<MemoryId> = now.erased().keys().filter(|memory| !was_erased(memory)).copied().collect();
-        if before.as_ref().is_none_or(|before| before.grants() != now.grants()) {
+        // Who was told a key may be able to open what it has kept for others.
+        let keyed = before.as_ref().is_some_and(|before| before.keys().len() != now.keys().len());
+        let kept = now.grants().values().any(|grant| grant.to == self.brain() && grant.role == Role::Relay);
+        if before.as_ref().is_none_or(|before| before.grants() != now.grants()) || keyed && kept {
             effects.push(Effect::Restand { before, space });
         }
         if !memories.is_empty() {

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::certificate::Certificate;
 use crate::key::{BrainKey, Epoch, Hash, SpaceId};
+use crate::sealing;
 
 /// What the signed bytes begin with, so that nothing else that a device signs can pass for an entry.
 const DOMAIN: &[u8] = b"cairn entry 1\0";
@@ -88,6 +89,8 @@ pub struct Entry {
     hash: Hash,
     signature: [u8; 64],
     payload: Option<Bytes>,
+    /// The payload as only readers of the space can open it, with one who may not read it.
+    sealed: Option<Bytes>,
 }
 
 /// Why bytes are no entry.
@@ -232,7 +235,7 @@ impl Entry {
         header.payload = Hash::of(&payload);
         let bytes = header.to_bytes();
         let signature = device.sign(&bytes).to_bytes();
-        Ok(Self { header, hash: Hash::of(&bytes), signature, payload: Some(payload) })
+        Ok(Self { header, hash: Hash::of(&bytes), signature, payload: Some(payload), sealed: None })
     }
 
     /// Takes what came from elsewhere, once everything about it that can be checked alone holds: the certificate is the author's,
@@ -261,13 +264,13 @@ impl Entry {
         {
             return Err(InvalidEntry::Payload);
         }
-        Ok(Self { header, hash: Hash::of(&bytes), signature, payload })
+        Ok(Self { header, hash: Hash::of(&bytes), signature, payload, sealed: None })
     }
 
     /// Takes what this brain has kept, which was checked when it came.
     pub fn kept(header: Header, signature: [u8; 64], payload: Option<Bytes>) -> Self {
         let hash = Hash::of(&header.to_bytes());
-        Self { header, hash, signature, payload }
+        Self { header, hash, signature, payload, sealed: None }
     }
 
     /// What was signed.
@@ -290,6 +293,24 @@ impl Entry {
         self.payload.as_ref()
     }
 
+    /// The payload as only readers of the space can open it, where that is all there is of it here.
+    pub fn sealed(&self) -> Option<&Bytes> {
+        self.sealed.as_ref()
+    }
+
+    /// The same entry with its payload sealed. One of another length is none.
+    #[must_use]
+    pub fn with_sealed(self, sealed: Option<Bytes>) -> Self {
+        let sealed = sealed.filter(|sealed| sealing::fits(&self.header, sealed));
+        Self { payload: None, sealed, ..self }
+    }
+
+    /// The same entry with the payload that was sealed; none where it is not the one that was signed.
+    pub fn opened(self, payload: Bytes) -> Option<Self> {
+        let is_signed = Hash::of(&payload) == self.header.payload;
+        is_signed.then_some(Self { payload: Some(payload), sealed: None, ..self })
+    }
+
     /// The space it is in: the one it names, or the one that it begins.
     pub fn space(&self) -> SpaceId {
         self.header.space.unwrap_or(SpaceId::new(self.hash))
@@ -298,7 +319,7 @@ impl Entry {
     /// The same entry without its payload.
     #[must_use]
     pub fn erased(self) -> Self {
-        Self { payload: None, ..self }
+        Self { payload: None, sealed: None, ..self }
     }
 }
 

@@ -133,6 +133,19 @@ impl SpaceId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tag(pub [u8; 16]);
 
+impl Serialize for Tag {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex::encode(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Tag {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = hex::decode(String::deserialize(deserializer)?).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or_else(|| D::Error::custom("a tag has 32 hexadecimal digits"))
+    }
+}
+
 /// A key that others can use: with a weak one, a signature would fit more than one message.
 fn sound(bytes: &[u8; 32]) -> Option<VerifyingKey> {
     VerifyingKey::from_bytes(bytes).ok().filter(|key| !key.is_weak())
@@ -182,6 +195,13 @@ macro_rules! verifying {
 
 verifying!(BrainKey);
 verifying!(DeviceKey);
+
+impl DeviceKey {
+    /// What it has in common with another device, and with no third one (X25519).
+    pub(crate) fn in_common(&self, with: &SigningKey) -> Option<[u8; 32]> {
+        sound(&self.0).map(|key| (with.to_scalar() * key.to_montgomery()).to_bytes())
+    }
+}
 
 /// A run of a device's writing: random, taken anew by each device and after each restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::chain::{Chain, ChainId, Fork, Offered, chain_of};
-use crate::control::{Control, Decision};
+use crate::control::{Control, Decision, Role};
 use crate::entry::{Entry, EntryKind, Header, Lane};
 use crate::key::{BrainKey, Hash, SpaceId};
 use crate::space::{Reason, Space, Standing};
@@ -162,6 +162,12 @@ impl Replica {
             grant.to == brain && grant.holds(now) && self.decision(space, **hash) == Some(Decision::Accepted)
         });
         held.max_by_key(|(_, grant)| grant.role).map(|(hash, _)| *hash)
+    }
+
+    /// What the grant by which a brain may do something in a space lets it do. None for the owner, who needs none.
+    pub fn role_of(&self, space: SpaceId, brain: BrainKey, now: u64) -> Option<Role> {
+        let grant = self.grant_of(space, brain, now)?;
+        self.space(space)?.grants().get(&grant).map(|grant| grant.role)
     }
 
     /// What an entry counts for, as far as the space and its chain are known.
@@ -328,6 +334,7 @@ fn resumed(first: &Entry) -> Option<Hash> {
         | Control::Offered { .. }
         | Control::Revoked { .. }
         | Control::Erased { .. }
+        | Control::Keyed(_)
         | Control::Answered { .. } => None,
     }
 }

@@ -6,7 +6,8 @@ use cairn_domain::id::MemoryId;
 
 use crate::control::{Accepted, Control, InvalidControl, Role};
 use crate::entry::{Entry, EntryKind, Header};
-use crate::key::{BrainKey, Epoch, Hash, SpaceId};
+use crate::key::{BrainKey, Epoch, Hash, SpaceId, Tag};
+use crate::sealing::Keyed;
 
 /// A space, folded from the owner's control entries in the order of their chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,10 @@ pub struct Space {
     erased: BTreeMap<MemoryId, Erased>,
     /// Wishes of members that the owner has answered, and how.
     answered: BTreeMap<Hash, bool>,
+    /// The keys that readers were told, by their names.
+    keys: BTreeMap<Tag, Keyed>,
+    /// The one under which payloads are sealed now.
+    key: Option<Tag>,
 }
 
 /// What the owner lets a brain do.
@@ -123,6 +128,8 @@ impl Space {
                 grants: BTreeMap::new(),
                 erased: BTreeMap::new(),
                 answered: BTreeMap::new(),
+                keys: BTreeMap::new(),
+                key: None,
             }),
             _ => Err(Refused::NoBeginning),
         }
@@ -158,6 +165,16 @@ impl Space {
         self.answered.get(&wish).copied()
     }
 
+    /// The keys that readers were told, by their names.
+    pub fn keys(&self) -> &BTreeMap<Tag, Keyed> {
+        &self.keys
+    }
+
+    /// The key under which payloads are sealed for those who may not read them.
+    pub fn key(&self) -> Option<&Keyed> {
+        self.keys.get(&self.key?)
+    }
+
     /// Takes the owner's next control entry.
     ///
     /// # Errors
@@ -182,6 +199,10 @@ impl Space {
             Control::Answered { wish, granted } => {
                 self.answered.entry(wish).or_insert(granted);
             }
+            Control::Keyed(keyed) => {
+                self.key = Some(keyed.key);
+                self.keys.entry(keyed.key).or_insert(keyed);
+            }
             // It is about the order of the owner's chains, which whoever feeds this has put right.
             Control::Resumed { .. } => {}
         }
@@ -191,8 +212,11 @@ impl Space {
     /// Takes only what cannot be taken back, of an entry of the owner's that counts for nothing else: what was destroyed on the owner's word
     /// stays so, also where the owner's node has lost that word and went on without it.
     pub fn take_void(&mut self, entry: &Entry) {
-        if let Ok(Control::Erased { memory }) = control(entry) {
-            self.erase(memory, entry.header());
+        match control(entry) {
+            Ok(Control::Erased { memory }) => self.erase(memory, entry.header()),
+            // Something may have been sealed under it.
+            Ok(Control::Keyed(keyed)) => drop(self.keys.entry(keyed.key).or_insert(keyed)),
+            Ok(_) | Err(_) => {}
         }
     }
 

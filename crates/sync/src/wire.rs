@@ -237,7 +237,7 @@ impl Batch {
         let mut packed = Vec::with_capacity(entries.len().min(MAX_BATCH_ENTRIES));
         let (mut bytes, mut before) = (0, None);
         for entry in entries.iter().take(MAX_BATCH_ENTRIES) {
-            bytes += ENTRY_BYTES + entry.payload().map_or(0, Bytes::len);
+            bytes += ENTRY_BYTES + entry.payload().or(entry.sealed()).map_or(0, Bytes::len);
             if bytes > BATCH_BYTES && !packed.is_empty() {
                 break;
             }
@@ -291,6 +291,7 @@ impl Batch {
         for (number, packed) in (self.first..).zip(&self.entries) {
             let wire = proto::Entry::decode(packed.clone()).map_err(|_| InvalidFrame::Malformed)?;
             let before = entries.last();
+            let sealed = Some(wire.sealed.clone()).filter(|sealed| !sealed.is_empty());
             let (header, signature, payload) = unpack(self, number, before, wire, certificate)?;
             let id = ChainId {
                 space: self.space,
@@ -306,6 +307,7 @@ impl Batch {
             if entry.space() != self.space {
                 return Err(InvalidFrame::Unsound("space"));
             }
+            let entry = if entry.payload().is_none() { entry.with_sealed(sealed) } else { entry };
             entries.push(entry);
         }
         Ok(entries)
@@ -336,6 +338,7 @@ fn pack(entry: &Entry, before: Option<&Header>) -> proto::Entry {
         },
         payload_bytes: if entry.payload().is_some() { 0 } else { header.payload_bytes },
         begins: header.space.is_none(),
+        sealed: entry.sealed().cloned().unwrap_or_default(),
     }
 }
 

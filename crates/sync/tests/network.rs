@@ -142,6 +142,13 @@ struct World {
     links: BTreeMap<(usize, usize), VecDeque<Bytes>>,
     forked: bool,
     frames: usize,
+    /// What the owner has ever had destroyed, also where the word was lost before anybody heard it: whoever asked the owner in between was
+    /// rightly given nothing.
+    erased: BTreeSet<MemoryId>,
+    /// A brain that keeps for others what it may not read.
+    relay: Option<usize>,
+    /// Whether the others meet nobody but the relay.
+    star: bool,
 }
 
 impl World {
@@ -163,9 +170,21 @@ impl World {
         for node in &mut nodes {
             known.iter().for_each(|(brain, peer)| node.engine.restore_peer(*brain, peer.clone()));
         }
+        let relay = (count > 2 && random.random_bool(0.4)).then_some(1);
+        let star = relay.is_some() && random.random_bool(0.5);
         let first = nodes[0].engine.create_space("Garden", nodes[0].at()).expect("a name");
         let space = first[0].space();
-        let mut world = Self { random, nodes, space, links: BTreeMap::new(), forked: false, frames: 0 };
+        let mut world = Self {
+            random,
+            nodes,
+            space,
+            links: BTreeMap::new(),
+            forked: false,
+            frames: 0,
+            erased: BTreeSet::new(),
+            relay,
+            star,
+        };
         world.say(0, first);
         world
     }
@@ -237,7 +256,8 @@ impl World {
     }
 
     fn connect(&mut self, one: usize, other: usize) {
-        if one == other || self.links.contains_key(&(one, other)) {
+        let apart = self.star && ![one, other].contains(&1);
+        if one == other || apart || self.links.contains_key(&(one, other)) {
             return;
         }
         self.links.insert((one, other), VecDeque::new());
@@ -274,7 +294,7 @@ impl World {
         let who = self.random.random_range(0..self.nodes.len());
         let other = self.random.random_range(0..self.nodes.len());
         self.nodes[who].clock += self.random.random_range(0..50);
-        match self.random.random_range(0..46) {
+        match self.random.random_range(0..47) {
             0..16 => self.deliver(),
             16..22 => self.write(who),
             22..25 => self.connect(who, other),
@@ -291,6 +311,7 @@ impl World {
             40 => self.wish(who),
             41..43 => self.answer(),
             43..45 => self.lose(),
+            45 => self.tell_key(),
             _ => self.babble(),
         }
         self.renew();
@@ -336,12 +357,42 @@ impl World {
 
     fn offer(&mut self) {
         let to = self.random.random_range(0..self.nodes.len());
-        let roles = [Role::Read, Role::Suggest, Role::Write, Role::Admin];
+        let roles = [Role::Relay, Role::Read, Role::Suggest, Role::Write, Role::Admin];
         let role = *roles.choose(&mut self.random).expect("some");
+        let role = self.role(to, role);
         let expires_at = self.random.random_bool(0.2).then(|| self.random.random_range(1_000..4_000));
         let offer = Offer { to: self.nodes[to].brain(), role, expires_at, reshare: false };
         if let Ok(entries) = self.nodes[0].engine.offer(self.space, offer, self.nodes[0].at()) {
             self.say(0, entries);
+        }
+    }
+
+    /// Who is a relay is never more.
+    fn role(&self, of: usize, role: Role) -> Role {
+        if self.relay == Some(of) { Role::Relay } else { role }
+    }
+
+    /// The relay is let keep things for others, and agrees.
+    fn employ_relay(&mut self) {
+        let Some(relay) = self.relay else { return };
+        let offer = Offer { to: self.nodes[relay].brain(), role: Role::Relay, expires_at: None, reshare: false };
+        self.connect(0, relay);
+        if let Ok(entries) = self.nodes[0].engine.offer(self.space, offer, self.nodes[0].at()) {
+            let grant = entries.last().expect("it was said").hash();
+            self.say(0, entries);
+            self.arrive();
+            let relay_node = &self.nodes[relay];
+            if let Ok(entries) = relay_node.engine.decide(self.space, grant, Decision::Accepted, relay_node.at()) {
+                self.say(relay, entries);
+            }
+        }
+    }
+
+    /// Everything that is on its way arrives.
+    fn arrive(&mut self) {
+        while self.links.values().any(|link| !link.is_empty()) {
+            self.deliver();
+            self.renew();
         }
     }
 
@@ -368,6 +419,7 @@ impl World {
         let memory = MemoryId::new(Uuid::from_u128(self.random.random_range(1..5)));
         let erased = Control::Erased { memory };
         if let Ok(entries) = self.nodes[0].engine.control(self.space, &erased, self.nodes[0].at()) {
+            self.erased.insert(memory);
             self.say(0, entries);
             self.nodes[0].disk.erase([memory]);
         }
@@ -377,8 +429,9 @@ impl World {
         let grants = self.nodes[who].engine.replica().space(self.space);
         let grants: Vec<Hash> = grants.into_iter().flat_map(|space| space.grants().keys().copied()).collect();
         let memory = MemoryId::new(Uuid::from_u128(self.random.random_range(1..5)));
-        let to = self.nodes[self.random.random_range(0..self.nodes.len())].brain();
+        let to = self.random.random_range(0..self.nodes.len());
         let role = *[Role::Read, Role::Write, Role::Admin].choose(&mut self.random).expect("some");
+        let (role, to) = (self.role(to, role), self.nodes[to].brain());
         let wish = match (self.random.random_range(0..3), grants.choose(&mut self.random)) {
             (0, _) => Control::Erased { memory },
             (1, Some(grant)) => Control::Revoked { grant: *grant, accepted: Vec::new() },
@@ -398,8 +451,20 @@ impl World {
             if let Control::Erased { memory } = wish.control
                 && granted
             {
+                self.erased.insert(memory);
                 self.nodes[0].disk.erase([memory]);
             }
+        }
+    }
+
+    /// The owner tells readers a key for relays, where that is due.
+    fn tell_key(&mut self) {
+        let node = &self.nodes[0];
+        if !node.engine.key_is_due(self.space, node.clock) {
+            return;
+        }
+        if let Ok(entries) = node.engine.tell_key(self.space, self.random.random(), node.at(), node.clock) {
+            self.say(0, entries);
         }
     }
 
@@ -554,16 +619,17 @@ impl World {
     fn settle(&mut self) {
         let latest = self.nodes.iter().map(|node| node.clock).max().expect("some");
         self.nodes.iter_mut().for_each(|node| node.clock = latest);
-        for _ in 0..6 {
+        for round in 0..10 {
             for who in 0..self.nodes.len() {
                 for other in 0..self.nodes.len() {
                     self.connect(who, other);
                 }
             }
-            while self.links.values().any(|link| !link.is_empty()) {
-                self.deliver();
-                self.renew();
+            self.arrive();
+            if round == 1 {
+                self.employ_relay();
             }
+            self.tell_key();
             for who in 0..self.nodes.len() {
                 self.nodes[who].clock += 31_000;
                 self.input(who, Input::Tick);
@@ -573,6 +639,18 @@ impl World {
             self.deliver();
         }
     }
+}
+
+/// Whether a brain was ever let read what is in a space.
+fn has_been_reader(owner: &Node, space: SpaceId, brain: BrainKey) -> bool {
+    let grants = owner.engine.replica().space(space).into_iter().flat_map(|rules| rules.grants().values());
+    let control = owner.disk.entries.values().filter(|entry| entry.header().kind == EntryKind::Control);
+    let void = control.filter_map(|entry| Control::parse(entry.payload()?).ok());
+    let offered = void.filter_map(|control| match control {
+        Control::Offered { to, role, .. } => Some((to, role)),
+        _ => None,
+    });
+    grants.map(|grant| (grant.to, grant.role)).chain(offered).any(|(to, role)| to == brain && role >= Role::Read)
 }
 
 fn run(seed: u64) {
@@ -600,20 +678,36 @@ fn run(seed: u64) {
         node.disk
             .entries
             .values()
-            .find(|entry| entry.payload().is_some() && erased.contains(&entry.header().memory))
+            .find(|entry| {
+                let is_there = entry.payload().is_some() || entry.sealed().is_some();
+                is_there && erased.contains(&entry.header().memory)
+            })
             .map(|entry| entry.header().clone())
     };
     for node in &world.nodes {
         assert_eq!(erased(node), None, "seed {seed}: what was erased is still there");
     }
     let stripped = |node: &Node| {
-        let rules = node.engine.replica().space(space).expect("it has a part");
-        node.disk
-            .entries
-            .values()
-            .find(|entry| entry.payload().is_none() && !rules.erased().contains_key(&entry.header().memory))
-            .map(|entry| entry.header().clone())
+        let is_relay = node.engine.replica().role_of(space, node.brain(), now) == Some(Role::Relay);
+        let lost = |entry: &&Entry| {
+            let opened = node.engine.opened(space, vec![(*entry).clone()]);
+            let is_there = opened[0].payload().is_some() || is_relay && entry.sealed().is_some();
+            !is_there
+                && entry.header().kind.lane() == Lane::Content
+                && !world.erased.contains(&entry.header().memory)
+        };
+        node.disk.entries.values().find(lost).map(|entry| entry.header().clone())
     };
+    for (who, node) in world.nodes.iter().enumerate() {
+        for entry in node.disk.entries.values().filter(|entry| entry.payload().is_some()) {
+            let header = entry.header();
+            let may_read = header.kind.lane() == Lane::Control
+                || header.author == node.brain()
+                || who == 0
+                || has_been_reader(owner, space, node.brain());
+            assert!(may_read, "seed {seed}: brain {who} has only kept it for others, and can read {header:?}");
+        }
+    }
     for (number, other) in others.iter().enumerate() {
         if owner.engine.replica().grant_of(space, other.brain(), now).is_none() {
             continue;

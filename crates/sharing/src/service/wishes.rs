@@ -67,8 +67,10 @@ impl Service {
             }
             let verdict = match &wish.control {
                 Control::Erased { memory } => self.may_erase(*memory, &wish).await?,
-                // An admin decides as the owner does; the engine lets nobody else wish such a thing.
-                Control::Offered { to, .. } if !self.engine.peers().contains_key(to) => Verdict::Denied,
+                Control::Offered { to, .. } if self.engine.peers().get(to).is_some_and(|peer| peer.blocked) => {
+                    Verdict::Denied
+                }
+                // An admin decides as the owner does, and who may pass on what it reads was let; the engine lets nobody else wish such a thing.
                 _ => Verdict::Granted,
             };
             match verdict {

@@ -33,7 +33,7 @@ impl Engine {
     /// The chains of which a brain may know that they have forked.
     fn forked_for(&self, brain: BrainKey, space: SpaceId, now: u64) -> Vec<ChainId> {
         let forked = self.replica.chains(space).filter(|chain| chain.fork().is_some()).map(Chain::id);
-        forked.filter(|chain| self.may_read(brain, *chain, now) && self.proof(*chain).is_some()).collect()
+        forked.filter(|chain| self.may_have(brain, *chain, now) && self.proof(*chain).is_some()).collect()
     }
 
     pub(super) fn proof(&self, chain: ChainId) -> Option<Frame> {
@@ -47,7 +47,7 @@ impl Engine {
             .replica
             .chains(space)
             .map(|chain| chain.id())
-            .filter(|id| self.may_read(brain, *id, now))
+            .filter(|id| self.may_have(brain, *id, now))
             .collect();
         let forked = self.forked_for(brain, space, now).iter().map(ChainId::tag).collect();
         let heads: Vec<Head> = readable.iter().filter_map(|id| self.heads.get(id).copied()).collect();
@@ -91,15 +91,30 @@ impl Engine {
         rules.owner() == brain || rules.grants().values().any(|grant| grant.to == brain)
     }
 
-    /// Whether a brain may tell this one of a space that it has never heard of.
-    pub(super) fn may_offer(&self, brain: BrainKey) -> bool {
-        let own = self.brain();
+    /// Whether this brain takes note of a space of somebody's that it has never heard of. Those who are no peers of its own can offer as many
+    /// together as each peer: a key costs nothing.
+    pub(super) fn may_offer(&self, owner: BrainKey) -> bool {
+        // What this brain itself has begun comes back to it.
+        owner == self.brain()
+            || match self.peers.get(&owner) {
+                Some(peer) => !peer.blocked && self.undecided(|other| other == owner) < MAX_OFFERED,
+                None => self.strangers_may_offer(),
+            }
+    }
+
+    fn strangers_may_offer(&self) -> bool {
+        let is_stranger = |brain| brain != self.brain() && !self.peers.contains_key(&brain);
+        self.undecided(is_stranger) < MAX_OFFERED
+    }
+
+    /// How many spaces of some owners this brain knows and has decided nothing on.
+    fn undecided(&self, of: impl Fn(BrainKey) -> bool) -> usize {
         let undecided = self.replica.spaces().filter(|space| {
-            let mut grants = space.grants().iter().filter(|(_, grant)| grant.to == own);
+            let mut grants = space.grants().iter().filter(|(_, grant)| grant.to == self.brain());
             let decided = |hash| self.replica.decision(space.id(), hash).is_some();
-            space.owner() == brain && !grants.any(|(hash, _)| decided(*hash))
+            of(space.owner()) && !grants.any(|(hash, _)| decided(*hash))
         });
-        undecided.count() < MAX_OFFERED
+        undecided.count()
     }
 
     fn hear_heads(
@@ -112,7 +127,8 @@ impl Engine {
     ) {
         for told in spaces {
             let known = self.replica.space(told.space).is_some();
-            if !known && !self.may_offer(brain) {
+            // Whose it is shows when it comes: this is no more than a first look.
+            if !known && !self.may_offer(brain) && !self.strangers_may_offer() {
                 continue;
             }
             if let Some(session) = self.sessions.get_mut(&device)
@@ -217,7 +233,7 @@ impl Engine {
 
     fn serve(&mut self, device: DeviceKey, brain: BrainKey, pull: Pull, now: u64, effects: &mut Vec<Effect>) {
         let chain = self.tags.get(&(pull.space, pull.chain)).copied();
-        let readable = chain.filter(|chain| self.may_read(brain, *chain, now));
+        let readable = chain.filter(|chain| self.may_have(brain, *chain, now));
         if pull.from == PROOF {
             let proof = readable.and_then(|chain| self.proof(chain));
             effects.extend(proof.map(|proof| Effect::Send { device, frame: proof.to_bytes() }));
@@ -244,7 +260,7 @@ impl Engine {
             Why::Pulled(device) => {
                 if let Some(session) = self.sessions.get_mut(&device) {
                     session.serving = session.serving.saturating_sub(1);
-                    self.send(device, load.chain, load.from, &entries, true, effects);
+                    self.send(device, load.chain, load.from, &entries, true, now, effects);
                 }
             }
             Why::Pushed(device) => self.push(device, load.chain, &entries, now, effects),
@@ -257,7 +273,7 @@ impl Engine {
         }
     }
 
-    /// Sends entries that are kept. Gives how many fitted.
+    /// Sends entries that are kept.
     fn send(
         &mut self,
         device: DeviceKey,
@@ -265,9 +281,14 @@ impl Engine {
         from: u64,
         entries: &[Entry],
         asked: bool,
+        now: u64,
         effects: &mut Vec<Effect>,
-    ) -> usize {
-        let Some(session) = self.sessions.get_mut(&device) else { return 0 };
+    ) {
+        let Some(brain) = self.sessions.get(&device).and_then(|session| session.brain) else { return };
+        let entries = &*self.as_readable_for(brain, chain, entries, now);
+        let Some(session) = self.sessions.get_mut(&device).filter(|_| asked || !entries.is_empty()) else {
+            return;
+        };
         let author = (chain.author, chain.epoch);
         // Who asks may have had no use for it before.
         let give = session.given.insert(author) || asked;
@@ -282,7 +303,6 @@ impl Engine {
             session.unacknowledged += frame.len();
         }
         effects.push(Effect::Send { device, frame });
-        count
     }
 
     /// Sends what is new to one who has everything before it, as far as they have said that they keep up.
@@ -299,8 +319,8 @@ impl Engine {
         let reached = session.reached.get(&chain).copied().unwrap_or(0);
         let new = entries.iter().position(|entry| reached.checked_add(1) == Some(entry.header().number));
         let Some(new) = new.filter(|_| session.unacknowledged < PUSH_CREDIT) else { return };
-        if self.may_read(brain, chain, now) {
-            self.send(device, chain, reached.saturating_add(1), &entries[new..], false, effects);
+        if self.may_have(brain, chain, now) {
+            self.send(device, chain, reached.saturating_add(1), &entries[new..], false, now, effects);
         }
     }
 
@@ -314,7 +334,7 @@ impl Engine {
         let behind = session.reached.iter().filter(|(chain, reached)| {
             session.following.contains(chain)
                 && self.heads.get(chain).is_some_and(|head| head.number > **reached)
-                && self.may_read(brain, **chain, now)
+                && self.may_have(brain, **chain, now)
         });
         for (chain, reached) in behind {
             let why = Why::Pushed(device);

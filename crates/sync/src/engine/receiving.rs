@@ -71,7 +71,8 @@ impl Engine {
             return Ok(());
         };
         let has_begun = self.replica.space(batch.space).is_some();
-        let offers = batch.first == 1 && certificate.brain() == brain && self.may_offer(brain);
+        // Whoever passes on what somebody says about a space of theirs, they have said it.
+        let offers = batch.first == 1 && self.may_offer(certificate.brain());
         let is_member = self.is_member(batch.space, certificate.brain());
         if !(has_begun && is_member || !has_begun && offers) {
             // Whoever wrote it has no part in the space, as far as this brain knows; it may learn more.
@@ -81,7 +82,8 @@ impl Engine {
         if known_device.is_some_and(|known| known.device() != certificate.device()) {
             return Err(InvalidFrame::Unsound("certificate"));
         }
-        let entries = self.usable(brain, batch.space, batch.open(&certificate)?)?;
+        let entries = self.opened(batch.space, batch.open(&certificate)?);
+        let entries = self.usable(brain, batch.space, entries)?;
         let Some(chain) = entries.first().map(chain_of) else { return Ok(()) };
         if has_begun && !self.wants(batch.space, Some(chain.lane), now) || !has_begun && !begins(&entries) {
             return Ok(());
@@ -112,6 +114,7 @@ impl Engine {
                 return Err(InvalidFrame::Unsound("payload"));
             }
             let erased = |memory| rules.is_some_and(|rules| rules.erased().contains_key(memory));
+            // What is sealed can be checked by those alone who can open it: others take it from nobody who could not have made it.
             if entry.payload().is_none() && by != author && Some(by) != owner && !erased(&entry.header().memory) {
                 // Somebody else has it, or the owner's word about it comes.
                 entries.truncate(at);
@@ -285,7 +288,7 @@ impl Engine {
             return;
         }
         if !self.wants(chain.space, None, now)
-            || !self.may_read(brain, chain, now)
+            || !self.may_have(brain, chain, now)
             || !self.is_member(chain.space, chain.author)
         {
             return;

@@ -14,7 +14,7 @@ use crate::entry::{Entry, EntryKind, Header, InvalidEntry, Lane, MAX_PUBLICATION
 use crate::key::{BrainKey, Hash, SpaceId};
 use crate::replica::MAX_CONTROL_ENTRIES;
 use crate::shared::{InvalidShared, SharedEvent};
-use crate::space::Space;
+use crate::space::{Grant, Space};
 
 /// Something said about a memory, by one of this brain's own.
 #[derive(Debug, Clone, PartialEq)]
@@ -182,8 +182,7 @@ impl Engine {
     pub fn wish(&self, space: SpaceId, wish: &Control, at: Hlc, now: u64) -> Result<Vec<Entry>, CannotSay> {
         let grant = self.replica.grant_of(space, self.brain(), now).ok_or(CannotSay::Role)?;
         let rules = self.replica.space(space).ok_or(CannotSay::NoSpace)?;
-        let role = rules.grants().get(&grant).map(|grant| grant.role);
-        if !role.is_some_and(|role| may_wish(role, wish)) {
+        if !rules.grants().get(&grant).is_some_and(|grant| may_wish(grant, wish)) {
             return Err(CannotSay::Role);
         }
         let part = Part { kind: EntryKind::Wish, ..control_part(wish, at)? };
@@ -197,9 +196,9 @@ impl Engine {
         let open = owned.flat_map(|space| self.replica.wishes(space.id()).map(move |entry| (space, entry)));
         let wish = |(space, entry): (&Space, &Entry)| {
             let header = entry.header();
-            let role = space.grants().get(&header.grant)?.role;
-            let control = Control::parse(entry.payload()?).ok().filter(|control| may_wish(role, control))?;
-            Some(Wish { space: space.id(), id: entry.hash(), by: header.author, role, control })
+            let grant = space.grants().get(&header.grant)?;
+            let control = Control::parse(entry.payload()?).ok().filter(|control| may_wish(grant, control))?;
+            Some(Wish { space: space.id(), id: entry.hash(), by: header.author, role: grant.role, control })
         };
         open.filter_map(wish).collect()
     }
@@ -324,13 +323,23 @@ struct Part {
     payload: Bytes,
 }
 
-/// Whether who has a role can wish that the owner says something. Only the owner itself makes somebody an admin.
-fn may_wish(role: Role, wish: &Control) -> bool {
+/// Whether who has a grant can wish that the owner says something. Only the owner itself makes somebody an admin; who may pass on what it reads,
+/// to others who may do no more than itself, and for no longer.
+fn may_wish(grant: &Grant, wish: &Control) -> bool {
+    let role = grant.role;
     match wish {
         Control::Erased { .. } => role >= Role::Write,
-        Control::Offered { role: offered, .. } => role == Role::Admin && *offered < Role::Admin,
+        Control::Offered { role: offered, expires_at, reshare: _, to: _ } => match role {
+            Role::Admin => *offered < Role::Admin,
+            Role::Relay | Role::Read | Role::Suggest | Role::Write => {
+                let within = |end: u64| expires_at.is_some_and(|expires_at| expires_at <= end);
+                grant.reshare && *offered <= role && grant.expires_at.is_none_or(within)
+            }
+        },
         Control::Revoked { .. } | Control::Renamed { .. } => role == Role::Admin,
-        Control::SpaceCreated { .. } | Control::Answered { .. } | Control::Resumed { .. } => false,
+        Control::SpaceCreated { .. } | Control::Answered { .. } | Control::Keyed(_) | Control::Resumed { .. } => {
+            false
+        }
     }
 }
 

@@ -1,0 +1,73 @@
+//! What a brain keeps for others sealed: it becomes memories when the brain may read it.
+
+use std::collections::BTreeSet;
+
+use cairn_domain::id::{EventId, MemoryId};
+use cairn_event_store::{AppendError, ExpectedRevision};
+use cairn_sync::chain::ChainId;
+use cairn_sync::control::Role;
+use cairn_sync::engine::Engine;
+use cairn_sync::entry::{Entry, Lane};
+use cairn_sync::key::SpaceId;
+
+use crate::error::SharingError;
+use crate::keeper::{KEPT_AT_ONCE, Keeper, Streams};
+
+/// Whether a brain was ever a relay in a space.
+pub(crate) fn has_relayed(space: SpaceId, engine: &Engine) -> bool {
+    let rules = engine.replica().space(space);
+    rules.is_some_and(|rules| {
+        rules.grants().values().any(|grant| grant.to == engine.brain() && grant.role == Role::Relay)
+    })
+}
+
+impl Keeper {
+    /// Makes memories of what this brain has kept for others in a space and may read by now. Done again, it changes nothing.
+    ///
+    /// # Errors
+    /// When the log does not answer or refuses them.
+    pub async fn open_kept(&mut self, space: SpaceId, engine: &Engine, now: u64) -> Result<(), SharingError> {
+        if !has_relayed(space, engine) || !engine.may_read(space, now) {
+            return Ok(());
+        }
+        let chains: Vec<ChainId> = engine.replica().chains(space).map(|chain| chain.id()).collect();
+        for chain in chains.into_iter().filter(|chain| chain.lane == Lane::Content) {
+            let mut from = 1;
+            loop {
+                let mut entries = self.load(chain, from, KEPT_AT_ONCE).await?;
+                let count = entries.len();
+                from += count as u64;
+                entries.retain(|entry| entry.sealed().is_some());
+                self.make_memories(engine.opened(space, entries), engine).await?;
+                if count < KEPT_AT_ONCE {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn make_memories(&mut self, entries: Vec<Entry>, engine: &Engine) -> Result<(), SharingError> {
+        let mut refused: BTreeSet<EventId> = BTreeSet::new();
+        loop {
+            let mut streams = Streams::default();
+            let mut begun: Vec<(MemoryId, SpaceId)> = Vec::new();
+            for entry in entries.iter().filter(|entry| entry.payload().is_some()) {
+                let memory = self.take_in(entry, engine, &mut refused, &mut streams).await?;
+                begun.extend(memory.map(|memory| (memory, entry.space())));
+            }
+            if streams.is_empty() {
+                return Ok(());
+            }
+            match self.handler.append(streams.append("", ExpectedRevision::Any)).await {
+                Ok(_) => {
+                    self.places.extend(begun);
+                    return Ok(());
+                }
+                // It was made of it before.
+                Err(AppendError::EventIdReused { id }) if refused.insert(EventId::new(id)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
