@@ -13,7 +13,6 @@ use uuid::Uuid;
 
 use crate::error::SharingError;
 use crate::keeper::{KEPT_AT_ONCE, Keeper};
-use crate::relaying::has_relayed;
 
 /// Who began a memory, as far as the log knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,12 +67,7 @@ impl Keeper {
         for part in memories.chunks(KEPT_AT_ONCE) {
             let (mut gone, mut left) = (Vec::new(), Vec::new());
             for memory in part {
-                let is_here = match self.place(*memory) {
-                    Some(place) => place == space,
-                    // What is kept for others has no place: there are no memories of it.
-                    None => has_relayed(space, engine),
-                };
-                if self.erased.contains(memory) || !is_here {
+                if self.erased.contains(memory) || self.place(*memory) != Some(space) {
                     continue;
                 }
                 match own || self.beginner(*memory).await? != Beginner::Own {

@@ -278,7 +278,9 @@ impl Keeper {
         let (header, space) = (entry.header(), entry.space());
         let memory = header.memory;
         let stream: Arc<str> = memory_stream(memory).into();
-        let Some(payload) = entry.payload().filter(|_| !self.erased.contains(&memory)) else { return Ok(None) };
+        if entry.payload().or(entry.sealed()).is_none() || self.erased.contains(&memory) {
+            return Ok(None);
+        }
         let mut begun = None;
         match self.places.get(&memory) {
             Some(place) if *place == space => {}
@@ -297,7 +299,8 @@ impl Keeper {
             }
         }
         let known = matches!(header.kind, EntryKind::Claim | EntryKind::Change);
-        let said = match known.then(|| SharedEvent::parse(payload)) {
+        // Of what is sealed here it is only known which memory it is about, so that it goes when that is erased.
+        let said = match entry.payload().filter(|_| known).map(|payload| SharedEvent::parse(payload)) {
             Some(Ok(said)) => said,
             // It is kept and passed on; what it says may be known to a later program.
             Some(Err(_)) | None => return Ok(begun),

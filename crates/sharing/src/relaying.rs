@@ -14,7 +14,7 @@ use crate::error::SharingError;
 use crate::keeper::{KEPT_AT_ONCE, Keeper, Streams};
 
 /// Whether a brain was ever a relay in a space.
-pub(crate) fn has_relayed(space: SpaceId, engine: &Engine) -> bool {
+fn has_relayed(space: SpaceId, engine: &Engine) -> bool {
     let rules = engine.replica().space(space);
     rules.is_some_and(|rules| {
         rules.grants().values().any(|grant| grant.to == engine.brain() && grant.role == Role::Relay)

@@ -420,8 +420,20 @@ impl Engine {
         self.heads.insert(chain, head);
     }
 
-    /// Whether a brain may be given entries of a chain: what is shared in the space only sealed, where it may not read it.
+    /// Whether a brain may be given entries of a chain by this one: what is shared in the space only sealed, where it may not read it.
     fn may_have(&self, brain: BrainKey, chain: ChainId, now: u64) -> bool {
+        self.may_know(brain, chain, now) && self.has_from(brain, self.brain(), chain, now)
+    }
+
+    /// Whether a brain takes entries of a chain from another one: a relay takes what is sealed from nobody but the author and the owner.
+    fn has_from(&self, brain: BrainKey, from: BrainKey, chain: ChainId, now: u64) -> bool {
+        let owner = self.replica.space(chain.space).map(Space::owner);
+        let kept = || self.replica.role_of(chain.space, brain, now) == Some(Role::Relay);
+        chain.lane == Lane::Control || from == chain.author || Some(from) == owner || !kept()
+    }
+
+    /// Whether a brain may know how far somebody has a chain.
+    fn may_know(&self, brain: BrainKey, chain: ChainId, now: u64) -> bool {
         let Some(space) = self.replica.space(chain.space) else { return false };
         if space.owner() == brain {
             return true;
@@ -430,12 +442,7 @@ impl Engine {
         match chain.lane {
             // Who was let in once hears how it ends.
             Lane::Control => grants.next().is_some(),
-            Lane::Content => match self.replica.role_of(chain.space, brain, now) {
-                // A relay takes what is sealed from nobody but the author and the owner.
-                Some(Role::Relay) => chain.author == self.brain() || space.owner() == self.brain(),
-                Some(Role::Read | Role::Suggest | Role::Write | Role::Admin) => true,
-                None => false,
-            },
+            Lane::Content => self.replica.grant_of(chain.space, brain, now).is_some(),
         }
     }
 

@@ -47,7 +47,7 @@ impl Engine {
             .replica
             .chains(space)
             .map(|chain| chain.id())
-            .filter(|id| self.may_have(brain, *id, now))
+            .filter(|id| self.may_know(brain, *id, now))
             .collect();
         let forked = self.forked_for(brain, space, now).iter().map(ChainId::tag).collect();
         let heads: Vec<Head> = readable.iter().filter_map(|id| self.heads.get(id).copied()).collect();
@@ -172,6 +172,7 @@ impl Engine {
     /// Notes what the other side has and this one lacks.
     pub(super) fn want(&mut self, device: DeviceKey, now: u64, effects: &mut Vec<Effect>) {
         let Some(session) = self.sessions.get(&device) else { return };
+        let Some(brain) = session.brain else { return };
         let mut wanted: Vec<(Option<Lane>, Pull)> = Vec::new();
         for ((space, tag), head) in &session.heads {
             let chain = self.tags.get(&(*space, *tag));
@@ -179,7 +180,8 @@ impl Engine {
             let stalled =
                 session.stalled.get(&(*space, *tag)).is_some_and(|at| now < at.saturating_add(STALLED_MS));
             let asked = stalled || session.pulling.contains_key(&(*space, *tag));
-            if asked || known && !self.wants(*space, chain.map(|chain| chain.lane), now) {
+            let in_vain = chain.is_some_and(|chain| !self.has_from(self.brain(), brain, *chain, now));
+            if asked || in_vain || known && !self.wants(*space, chain.map(|chain| chain.lane), now) {
                 continue;
             }
             let reached = chain.and_then(|chain| self.replica.chain(*chain));
