@@ -3,7 +3,7 @@
 use cairn_domain::id::MemoryId;
 use serde::{Deserialize, Serialize};
 
-use crate::key::{BrainKey, Epoch, Hash};
+use crate::key::{BrainKey, DeviceKey, Epoch, Hash};
 use crate::sealing::{Keyed, MAX_KEYED_DEVICES};
 
 /// The longest name of a space in characters.
@@ -71,6 +71,15 @@ pub enum Control {
         /// Whether it was granted.
         granted: bool,
     },
+    /// A device does not write for a brain any more.
+    Retired {
+        /// Whose it was.
+        brain: BrainKey,
+        /// The device.
+        device: DeviceKey,
+        /// What the owner had accepted of it by then: nothing after it counts.
+        accepted: Vec<Accepted>,
+    },
     /// The devices of readers are told a key, under which they give payloads to those who keep them and may not read them.
     Keyed(Keyed),
     /// The owner writes in another epoch from here on. Control entries of the one before count up to the one named.
@@ -133,12 +142,13 @@ impl Control {
                     return Err(InvalidControl::Name);
                 }
             }
-            Self::Revoked { accepted, .. } if accepted.len() > MAX_ACCEPTED => {
+            Self::Revoked { accepted, .. } | Self::Retired { accepted, .. } if accepted.len() > MAX_ACCEPTED => {
                 return Err(InvalidControl::Accepted);
             }
             Self::Erased { memory } if memory.uuid().is_nil() => return Err(InvalidControl::Memory),
             Self::Keyed(keyed) if keyed.to.len() > MAX_KEYED_DEVICES => return Err(InvalidControl::Devices),
             Self::Revoked { .. }
+            | Self::Retired { .. }
             | Self::Keyed(_)
             | Self::Offered { .. }
             | Self::Erased { .. }

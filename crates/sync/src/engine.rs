@@ -4,6 +4,7 @@
 //! Effects are to be carried out in their order, each before the next: a receipt is sent after what it says is kept. Where something cannot be
 //! kept, the engine is to be made anew from what is.
 
+mod devices;
 mod exchange;
 mod meeting;
 mod receiving;
@@ -22,6 +23,7 @@ use crate::control::Role;
 use crate::entry::{Entry, Lane};
 use crate::key::{BrainKey, DeviceKey, Epoch, Hash, SpaceId, Tag};
 use crate::replica::{self, Replica};
+use crate::roster::Roster;
 use crate::space::Space;
 use crate::wire::{Head, Pull, Receipt, Refusal};
 
@@ -170,6 +172,8 @@ pub enum Effect {
         /// The invitation that was taken up, if it was one of this brain's own.
         invitation: Option<Hash>,
     },
+    /// Keep who the devices of a brain are.
+    KeepRoster(Roster),
     /// Tell people.
     Tell(News),
 }
@@ -198,6 +202,36 @@ pub enum News {
     /// Somebody knows more of what this device has said than the device itself: it was restored from an old backup and must begin another
     /// epoch before it says anything.
     EpochLost,
+    /// A device has shown the secret of an invitation to become one of this brain's: it is to be given a certificate ([`Engine::let_in`]).
+    Joining {
+        /// The device.
+        device: DeviceKey,
+        /// The epoch that it writes in.
+        epoch: Epoch,
+        /// The invitation, which is used up.
+        invitation: Hash,
+    },
+    /// A device of this brain's wants a certificate for another epoch ([`Engine::certify`]).
+    CertificateWanted {
+        /// The device.
+        device: DeviceKey,
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// This device has the certificate for another epoch that it asked for ([`Engine::ask_for_certificate`]).
+    Certified {
+        /// The certificate.
+        certificate: Certificate,
+    },
+    /// This device is one of another brain's from here on: the engine is to be made anew.
+    Joined {
+        /// The certificate.
+        certificate: Certificate,
+        /// What the brain's owner calls it.
+        name: String,
+        /// The device that let it in, and where it can be found.
+        by: (DeviceKey, Vec<String>),
+    },
     /// A peer has sent what is not sound.
     Unsound {
         /// Who.
@@ -247,6 +281,8 @@ pub struct Engine {
     tags: BTreeMap<(SpaceId, Tag), ChainId>,
     /// Entries of publications that have not come whole.
     partial: BTreeMap<ChainId, Vec<Entry>>,
+    /// The devices of brains, as these have signed them.
+    rosters: BTreeMap<BrainKey, Roster>,
     /// How far entries are kept.
     heads: BTreeMap<ChainId, Head>,
     /// What was received by whom, and what of that is not kept yet.
@@ -301,8 +337,8 @@ impl Engine {
     /// An engine that knows nobody and no space.
     pub fn new(own: Identity) -> Self {
         let certificate = own.certificate.clone();
-        Self {
-            certificates: BTreeMap::from([((certificate.brain(), certificate.epoch()), certificate)]),
+        let mut engine = Self {
+            certificates: BTreeMap::new(),
             own,
             replica: Replica::default(),
             peers: BTreeMap::new(),
@@ -310,12 +346,15 @@ impl Engine {
             sessions: BTreeMap::new(),
             tags: BTreeMap::new(),
             partial: BTreeMap::new(),
+            rosters: BTreeMap::new(),
             heads: BTreeMap::new(),
             taken_up: BTreeMap::new(),
             dialling: BTreeMap::new(),
             receipts: BTreeMap::new(),
             epoch_lost: false,
-        }
+        };
+        engine.restore_certificate(certificate);
+        engine
     }
 
     /// Which brain it is.
@@ -333,7 +372,7 @@ impl Engine {
 
     /// Grants in spaces of this brain's that have come to their end and were not ended by its owner yet.
     pub fn expired(&self, now: u64) -> Vec<(SpaceId, Hash)> {
-        let owned = self.replica.spaces().filter(|space| space.owner() == self.brain());
+        let owned = self.replica.spaces().filter(|space| self.speaks_for(space.id()));
         let ended = |(hash, grant): (&Hash, &crate::space::Grant)| {
             (grant.revoked.is_none() && grant.expires_at.is_some_and(|end| end < now)).then_some(*hash)
         };
@@ -372,6 +411,7 @@ impl Engine {
 
     /// Takes note of a certificate that is kept.
     pub fn restore_certificate(&mut self, certificate: Certificate) {
+        self.replica.note_device(certificate.brain(), certificate.epoch(), certificate.device());
         self.certificates.insert((certificate.brain(), certificate.epoch()), certificate);
     }
 
@@ -493,7 +533,8 @@ impl Engine {
         // Who was told a key may be able to open what it has kept for others.
         let keyed = before.as_ref().is_some_and(|before| before.keys().len() != now.keys().len());
         let kept = now.grants().values().any(|grant| grant.to == self.brain() && grant.role == Role::Relay);
-        if before.as_ref().is_none_or(|before| before.grants() != now.grants()) || keyed && kept {
+        let differs = |before: &Space| before.grants() != now.grants() || before.retired() != now.retired();
+        if before.as_deref().is_none_or(differs) || keyed && kept {
             effects.push(Effect::Restand { before, space });
         }
         if !memories.is_empty() {

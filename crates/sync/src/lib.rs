@@ -11,6 +11,7 @@ pub mod engine;
 pub mod entry;
 pub mod key;
 pub mod replica;
+pub mod roster;
 pub mod sealing;
 pub mod shared;
 pub mod space;

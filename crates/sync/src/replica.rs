@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::chain::{Chain, ChainId, Fork, Offered, chain_of};
 use crate::control::{Control, Decision, Role};
 use crate::entry::{Entry, EntryKind, Header, Lane};
-use crate::key::{BrainKey, Hash, SpaceId};
+use crate::key::{BrainKey, DeviceKey, Epoch, Hash, SpaceId};
 use crate::space::{Reason, Space, Standing};
 
 /// The most entries of one chain that wait for those before them. Further ones are asked for again when it is their turn.
@@ -45,7 +45,11 @@ pub enum Effect {
 #[derive(Debug, Clone, Default)]
 pub struct Replica {
     spaces: BTreeMap<SpaceId, Holding>,
+    devices: Devices,
 }
+
+/// Which device writes in which epoch of a brain's.
+type Devices = BTreeMap<(BrainKey, Epoch), DeviceKey>;
 
 /// What is known of one space.
 #[derive(Debug, Clone, Default)]
@@ -71,6 +75,16 @@ struct Held {
 }
 
 impl Replica {
+    /// Takes note of the device that writes in an epoch. To be given before entries of that epoch.
+    pub fn note_device(&mut self, brain: BrainKey, epoch: Epoch, device: DeviceKey) {
+        self.devices.insert((brain, epoch), device);
+    }
+
+    /// In which of its epochs the owner of a space spoke about it last.
+    pub fn speaking(&self, id: SpaceId) -> Option<Epoch> {
+        self.spaces.get(&id)?.line.last().map(|chain| chain.epoch)
+    }
+
     /// Takes note of a chain of which entries up to this one are kept, with which a publication ends. Those about the space itself are to be
     /// given one by one instead ([`Self::receive`]).
     pub fn restore(&mut self, last: &Entry) {
@@ -92,7 +106,7 @@ impl Replica {
         let mut effects = Vec::new();
         entries.into_iter().for_each(|entry| held.offer(entry, &mut effects));
         if held.chain.complete() > before && held.says_more_than(before) {
-            effects.extend(holding.go_on(id, before).then_some(Effect::SpaceChanged(id.space)));
+            effects.extend(holding.go_on(id, before, &self.devices).then_some(Effect::SpaceChanged(id.space)));
         }
         effects
     }
@@ -105,7 +119,7 @@ impl Replica {
         let held = holding.chains.entry(id).or_insert_with(|| Held::new(id));
         let Some(fork) = held.chain.compare(kept, other) else { return Vec::new() };
         let mut effects = vec![Effect::Forked(fork.clone())];
-        effects.extend(holding.fold().then_some(Effect::SpaceChanged(space)));
+        effects.extend(holding.fold(&self.devices).then_some(Effect::SpaceChanged(space)));
         effects
     }
 
@@ -131,7 +145,7 @@ impl Replica {
 
     /// The owner's last entry about a space that counts.
     pub fn last_word(&self, id: SpaceId) -> Option<Hash> {
-        line(&self.spaces.get(&id)?.chains).map(|line| line.last)
+        line(&self.spaces.get(&id)?.chains, &self.devices).map(|line| line.last)
     }
 
     /// What members wish that the owner of a space has not answered, and may wish.
@@ -193,8 +207,8 @@ struct Line {
 
 impl Holding {
     /// Makes the space of all that its owner has said; says whether it is another one now.
-    fn fold(&mut self) -> bool {
-        let made = line(&self.chains);
+    fn fold(&mut self, devices: &Devices) -> bool {
+        let made = line(&self.chains, devices);
         let space = made.as_ref().map(|line| line.space.clone());
         let changed = space != self.space;
         (self.space, self.line) = (space, made.map_or_else(Vec::new, |line| line.chains));
@@ -203,12 +217,12 @@ impl Holding {
 
     /// Makes the space go on with what is new in a chain after a number; says whether it is another one now. Where what is new goes on from
     /// all that counts so far, and no other chain of the owner's could, nothing is folded again.
-    fn go_on(&mut self, id: ChainId, before: u64) -> bool {
+    fn go_on(&mut self, id: ChainId, before: u64, devices: &Devices) -> bool {
         let rivals = |id: &&ChainId| id.lane == Lane::Control && !self.line.contains(id);
         let alone = !self.chains.keys().filter(rivals).any(|rival| rival.author == id.author);
         let Some(space) = self.space.as_mut().filter(|_| before > 0 && alone && self.line.last() == Some(&id))
         else {
-            return self.fold();
+            return self.fold(devices);
         };
         let new = self.chains[&id].counted().filter(|entry| entry.header().number > before);
         new.filter(|entry| space.take(entry).is_ok()).count() > 0
@@ -290,16 +304,20 @@ impl Held {
 }
 
 /// The space that the owner's entries make: those of the epoch it was begun in, up to where a later epoch goes on, and so on. Where several
-/// go on from one chain, the one that was begun last by the owner's clock counts. Of what does not count, erasures do.
-fn line(chains: &BTreeMap<ChainId, Held>) -> Option<Line> {
+/// go on from one chain, the one that was begun last by the owner's clock counts. Of what does not count, erasures do. All of them are of the device that
+/// began the space: another one of the owner's cannot take it over.
+fn line(chains: &BTreeMap<ChainId, Held>, devices: &Devices) -> Option<Line> {
     let begins = |held: &Held| held.counted().next().and_then(|first| Space::begin(first).ok());
     let (mut id, mut space) = chains.iter().find_map(|(id, held)| Some((*id, begins(held)?)))?;
     let owner = space.owner();
+    let device = |id: &ChainId| devices.get(&(owner, id.epoch));
+    let speaker = device(&id);
     let mut passed = vec![id];
     loop {
         let entries: Vec<&Entry> = chains[&id].counted().collect();
         let place = |hash| entries.iter().position(|entry| entry.hash() == hash);
-        let later = chains.iter().filter(|(id, _)| id.author == owner && !passed.contains(id));
+        let later =
+            chains.iter().filter(|(id, _)| id.author == owner && device(id) == speaker && !passed.contains(id));
         let next = later
             .filter_map(|(id, held)| {
                 let first = held.counted().next()?;
@@ -315,7 +333,7 @@ fn line(chains: &BTreeMap<ChainId, Held>) -> Option<Line> {
         let last = entries[until - 1].hash();
         entries[until..].iter().for_each(|entry| space.take_void(entry));
         let Some((.., later)) = next else {
-            let own = |id: &ChainId| id.author == owner && !passed.contains(id);
+            let own = |id: &ChainId| id.author == owner && device(id) == speaker && !passed.contains(id);
             let void = chains.iter().filter(|(id, _)| own(id)).flat_map(|(_, held)| held.counted());
             void.for_each(|entry| space.take_void(entry));
             return Some(Line { space, last, chains: passed });
@@ -335,6 +353,7 @@ fn resumed(first: &Entry) -> Option<Hash> {
         | Control::Revoked { .. }
         | Control::Erased { .. }
         | Control::Keyed(_)
+        | Control::Retired { .. }
         | Control::Answered { .. } => None,
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cairn_domain::id::MemoryId;
 
 use crate::control::{Accepted, Control, InvalidControl, Role};
-use crate::entry::{Entry, EntryKind, Header};
+use crate::entry::{Entry, EntryKind, Header, Lane};
 use crate::key::{BrainKey, Epoch, Hash, SpaceId, Tag};
 use crate::sealing::Keyed;
 
@@ -19,6 +19,8 @@ pub struct Space {
     erased: BTreeMap<MemoryId, Erased>,
     /// Wishes of members that the owner has answered, and how.
     answered: BTreeMap<Hash, bool>,
+    /// Up to which number that counts which devices wrote in an epoch, which write no more.
+    retired: BTreeMap<(BrainKey, Epoch), u64>,
     /// The keys that readers were told, by their names.
     keys: BTreeMap<Tag, Keyed>,
     /// The one under which payloads are sealed now.
@@ -83,6 +85,8 @@ pub enum Reason {
     Expired,
     /// The grant was revoked before the owner had it.
     Revoked,
+    /// Its device did not write for its author any more.
+    Retired,
     /// Only the owner says such things.
     OwnerOnly,
     /// Its author has said two things with one number, here or before it.
@@ -128,6 +132,7 @@ impl Space {
                 grants: BTreeMap::new(),
                 erased: BTreeMap::new(),
                 answered: BTreeMap::new(),
+                retired: BTreeMap::new(),
                 keys: BTreeMap::new(),
                 key: None,
             }),
@@ -165,6 +170,11 @@ impl Space {
         self.answered.get(&wish).copied()
     }
 
+    /// The epochs of devices that write no more, and up to which number they count.
+    pub fn retired(&self) -> &BTreeMap<(BrainKey, Epoch), u64> {
+        &self.retired
+    }
+
     /// The keys that readers were told, by their names.
     pub fn keys(&self) -> &BTreeMap<Tag, Keyed> {
         &self.keys
@@ -199,6 +209,12 @@ impl Space {
             Control::Answered { wish, granted } => {
                 self.answered.entry(wish).or_insert(granted);
             }
+            Control::Retired { brain, device: _, accepted } => {
+                for Accepted { epoch, number } in accepted {
+                    // The first word holds: a second one must not bring anything back.
+                    self.retired.entry((brain, epoch)).or_insert(number);
+                }
+            }
             Control::Keyed(keyed) => {
                 self.key = Some(keyed.key);
                 self.keys.entry(keyed.key).or_insert(keyed);
@@ -227,6 +243,12 @@ impl Space {
 
     /// What an entry counts for.
     pub fn standing(&self, header: &Header) -> Standing {
+        if let Some(end) = self.retired.get(&(header.author, header.epoch))
+            && header.kind != EntryKind::Decision
+            && (header.kind.lane() == Lane::Control || header.number > *end)
+        {
+            return Standing::Held(Reason::Retired);
+        }
         if header.author == self.owner {
             return Standing::Full;
         }

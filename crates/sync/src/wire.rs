@@ -1,6 +1,8 @@
 //! Between what brains say to each other and what it means. Limits are looked at before anything is read, and nothing that comes out has not been
 //! checked alone.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use cairn_domain::clock::Hlc;
 use cairn_domain::id::MemoryId;
@@ -13,7 +15,8 @@ use uuid::Uuid;
 use crate::certificate::Certificate;
 use crate::chain::{ChainId, Fork};
 use crate::entry::{Entry, EntryKind, Header, InvalidEntry};
-use crate::key::{DeviceKey, Hash, SpaceId, Tag};
+use crate::key::{BrainKey, DeviceKey, Epoch, Hash, SpaceId, Tag};
+use crate::roster::{MAX_DEVICES, Roster};
 
 /// The versions of the protocol that this program speaks.
 pub const OLDEST_VERSION: u32 = 1;
@@ -35,6 +38,8 @@ pub const MAX_ADDRESSES: usize = 16;
 pub const MAX_ADDRESS_BYTES: usize = 512;
 /// The most bytes of a brain's name.
 pub const MAX_NAME_BYTES: usize = 200;
+/// The most brains that a device tells another one of the same brain about.
+pub const MAX_KNOWN_PEERS: usize = 1_024;
 /// What stands for the first number in a pull that asks for a proof. The first entry of a chain has number 1.
 pub const PROOF: u64 = 0;
 /// What a head has on the wire.
@@ -95,6 +100,33 @@ pub enum Frame {
     Proof(Fork, Certificate),
     /// The sender will not go on.
     Refused(Refusal),
+    /// The devices of a brain.
+    Roster(Roster),
+    /// A brain that another device of this brain knows.
+    KnownPeer(KnownPeer),
+    /// Asks for a certificate for another epoch of the sender's, a device of this brain.
+    Certify {
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// The certificate that makes the receiver a device of the sender's brain.
+    Certified {
+        /// The certificate.
+        certificate: Certificate,
+        /// What the brain's owner calls it.
+        name: String,
+    },
+}
+
+/// A brain that a device knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownPeer {
+    /// Which.
+    pub brain: BrainKey,
+    /// What its owner calls it.
+    pub name: String,
+    /// Its devices, and where each was last found.
+    pub devices: BTreeMap<DeviceKey, Vec<String>>,
 }
 
 /// The first frame of both sides.
@@ -425,6 +457,13 @@ impl Frame {
                 other: Some(signed_header(&fork.other)),
             }),
             Self::Refused(refusal) => Body::Refused(proto::Refused { reason: refusal.code().into() }),
+            Self::Roster(roster) => Body::Roster(proto::Roster { roster: roster.to_bytes().into() }),
+            Self::KnownPeer(known) => Body::KnownPeer(known_peer(known)),
+            Self::Certify { epoch } => Body::Certify(proto::Certify { epoch: copy(&epoch.0) }),
+            Self::Certified { certificate, name } => Body::Certified(proto::Certified {
+                certificate: copy(&certificate.to_bytes()),
+                name: name.clone(),
+            }),
         };
         proto::Frame { body: Some(body) }.encode_to_vec().into()
     }
@@ -460,6 +499,15 @@ impl Frame {
                 Self::Proof(fork, certificate)
             }
             Body::Refused(refused) => Self::Refused(Refusal::of(refused.reason())),
+            Body::Roster(roster) => {
+                Self::Roster(Roster::parse(&roster.roster).map_err(|_| InvalidFrame::Unsound("list of devices"))?)
+            }
+            Body::KnownPeer(known) => Self::KnownPeer(read_known_peer(known)?),
+            Body::Certify(certify) => Self::Certify { epoch: Epoch(array(&certify.epoch, "epoch")?) },
+            Body::Certified(certified) => {
+                limited(certified.name.len(), MAX_NAME_BYTES, "bytes of a name")?;
+                Self::Certified { certificate: certificate(&certified.certificate)?, name: certified.name }
+            }
         }))
     }
 }
@@ -510,14 +558,36 @@ fn certificate(bytes: &[u8]) -> Result<Certificate, InvalidFrame> {
     Certificate::parse(bytes).map_err(|_| InvalidFrame::Unsound("certificate"))
 }
 
+fn known_peer(known: &KnownPeer) -> proto::KnownPeer {
+    let devices = known.devices.iter().take(MAX_DEVICES).map(|(device, addresses)| proto::KnownDevice {
+        device: copy(device.bytes()),
+        addresses: addresses.iter().take(MAX_ADDRESSES).cloned().collect(),
+    });
+    proto::KnownPeer { brain: copy(known.brain.bytes()), name: known.name.clone(), devices: devices.collect() }
+}
+
+fn read_known_peer(known: proto::KnownPeer) -> Result<KnownPeer, InvalidFrame> {
+    limited(known.name.len(), MAX_NAME_BYTES, "bytes of a name")?;
+    limited(known.devices.len(), MAX_DEVICES, "devices")?;
+    let brain = BrainKey::parse(array(&known.brain, "brain")?).ok_or(InvalidFrame::Unsound("brain"))?;
+    let device = |known: proto::KnownDevice| {
+        limited_addresses(&known.addresses)?;
+        let device = DeviceKey::parse(array(&known.device, "device")?).ok_or(InvalidFrame::Unsound("device"))?;
+        Ok((device, known.addresses))
+    };
+    let devices = known.devices.into_iter().map(device).collect::<Result<_, InvalidFrame>>()?;
+    Ok(KnownPeer { brain, name: known.name, devices })
+}
+
+fn limited_addresses(addresses: &[String]) -> Result<(), InvalidFrame> {
+    limited(addresses.len(), MAX_ADDRESSES, "addresses")?;
+    addresses.iter().try_for_each(|address| limited(address.len(), MAX_ADDRESS_BYTES, "bytes of an address"))
+}
+
 fn read_hello(hello: proto::Hello) -> Result<Hello, InvalidFrame> {
     limited(hello.name.len(), MAX_NAME_BYTES, "bytes of a name")?;
     let certificate = certificate(&hello.certificate)?;
-    limited(hello.addresses.len(), MAX_ADDRESSES, "addresses")?;
-    hello
-        .addresses
-        .iter()
-        .try_for_each(|address| limited(address.len(), MAX_ADDRESS_BYTES, "bytes of an address"))?;
+    limited_addresses(&hello.addresses)?;
     let (name, addresses) = (hello.name, hello.addresses);
     Ok(Hello { oldest: hello.oldest, newest: hello.newest, certificate, name, addresses })
 }

@@ -66,8 +66,8 @@ struct Node {
 }
 
 impl Node {
-    fn new(number: u8) -> Self {
-        let key = SigningKey::from_bytes(&[number + 1; 32]);
+    fn new(number: u8, brain: u8) -> Self {
+        let key = SigningKey::from_bytes(&[brain + 1; 32]);
         let device = SigningKey::from_bytes(&[number + 101; 32]);
         let own = identity(&key, &device, Epoch([number; 16]), 0);
         let (mut disk, backup) = (Disk::default(), None);
@@ -109,8 +109,9 @@ impl Node {
     }
 
     fn epoch(&self) -> Epoch {
-        let own = self.disk.certificates.values().filter(|made| made.brain() == self.brain());
-        own.max_by_key(|made| made.made_at()).map_or(Epoch([self.key.to_bytes()[0] - 1; 16]), Certificate::epoch)
+        let own = self.disk.certificates.values().filter(|made| made.device() == self.device());
+        let first = Epoch([self.device.to_bytes()[0] - 101; 16]);
+        own.max_by_key(|made| made.made_at()).map_or(first, Certificate::epoch)
     }
 
     /// Everything that is kept of a space, and what it counts for, but for entries under a grant that there is not: who came to know the space
@@ -155,7 +156,10 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let count = if random.random_bool(0.1) { random.random_range(7..=12) } else { random.random_range(2..=6) };
-        let mut nodes: Vec<Node> = (0..count).map(Node::new).collect();
+        // The owner has a second device, perhaps.
+        let twin = (count > 3 && random.random_bool(0.3)).then_some(2);
+        let brain = |number| if Some(number) == twin { 0 } else { number };
+        let mut nodes: Vec<Node> = (0..count).map(|number| Node::new(number, brain(number))).collect();
         // Some clocks are ahead of others, by more than is taken in at once.
         for node in &mut nodes {
             node.clock += if random.random_bool(0.2) { random.random_range(0..2 * MAX_AHEAD_MS) } else { 0 };
@@ -163,7 +167,8 @@ impl World {
         let known: Vec<(BrainKey, Peer)> = nodes
             .iter()
             .map(|node| {
-                let devices = BTreeMap::from([(node.device(), Vec::new())]);
+                let same = nodes.iter().filter(|other| other.brain() == node.brain());
+                let devices = same.map(|node| (node.device(), Vec::new())).collect();
                 (node.brain(), Peer { name: "A brain".into(), devices, blocked: false })
             })
             .collect();
@@ -245,8 +250,17 @@ impl World {
             Effect::Restand { .. }
             | Effect::KeepReceipt { .. }
             | Effect::KeepPeer { .. }
+            | Effect::KeepRoster(_)
             | Effect::Dial { .. }
-            | Effect::Tell(News::Online(_) | News::Offline(_) | News::Refused { .. }) => {}
+            | Effect::Tell(
+                News::Online(_)
+                | News::Offline(_)
+                | News::Refused { .. }
+                | News::Joining { .. }
+                | News::CertificateWanted { .. }
+                | News::Certified { .. }
+                | News::Joined { .. },
+            ) => {}
         }
         None
     }
@@ -703,13 +717,14 @@ fn run(seed: u64) {
             let header = entry.header();
             let may_read = header.kind.lane() == Lane::Control
                 || header.author == node.brain()
-                || who == 0
+                || node.brain() == owner.brain()
                 || has_been_reader(owner, space, node.brain());
             assert!(may_read, "seed {seed}: brain {who} has only kept it for others, and can read {header:?}");
         }
     }
     for (number, other) in others.iter().enumerate() {
-        if owner.engine.replica().grant_of(space, other.brain(), now).is_none() {
+        let is_owner = other.brain() == owner.brain();
+        if !is_owner && owner.engine.replica().grant_of(space, other.brain(), now).is_none() {
             continue;
         }
         let seen = other.seen(space);
@@ -736,7 +751,7 @@ fn run(seed: u64) {
             // What was said under a grant that the owner never let take effect here stays where it is.
             let kept = world.nodes[who].disk.entries.get(place).map(Entry::hash);
             assert_eq!(kept, Some(*hash), "seed {seed}: brain {who} has lost what it said");
-            let readable = who == 0 || owner.engine.replica().grant_of(space, name, now).is_some();
+            let readable = name == owner.brain() || owner.engine.replica().grant_of(space, name, now).is_some();
             if readable {
                 let entry = &world.nodes[who].disk.entries[place];
                 let counts =

@@ -70,6 +70,9 @@ impl Engine {
             Frame::Proof(fork, certificate) => self.proven(brain, &fork, certificate, now, effects),
             // Who is there has been settled.
             Frame::Hello(_) | Frame::Pair { .. } | Frame::Paired | Frame::Refused(_) => {}
+            Frame::Roster(_) | Frame::KnownPeer(_) | Frame::Certify { .. } | Frame::Certified { .. } => {
+                return self.hear_devices(device, brain, frame, effects);
+            }
         }
         Ok(())
     }

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
+use crate::certificate::Certificate;
+
 use super::{
     AGAIN_MS, Effect, Engine, FIRST_PAUSE_MS, HELLO_WITHIN_MS, LONGEST_PAUSE_MS, MAX_SESSIONS, News,
     RECEIPT_EVERY_MS, Session,
 };
-use crate::key::{BrainKey, DeviceKey, Hash};
+use crate::key::{BrainKey, DeviceKey, Epoch, Hash};
 use crate::wire::{Frame, Hello, InvalidFrame, NEWEST_VERSION, OLDEST_VERSION, Refusal};
 
 /// Another brain.
@@ -27,11 +29,14 @@ pub struct Peer {
 pub struct Invitation {
     /// Until when it can be taken up, in milliseconds since 1970.
     pub expires_at: u64,
+    /// Whether whoever takes it up becomes a device of this brain, and no peer.
+    pub device: bool,
 }
 
 /// What somebody who is not known says of themselves.
 #[derive(Debug, Clone)]
 pub(super) struct Stranger {
+    epoch: Epoch,
     name: String,
     addresses: Vec<String>,
 }
@@ -217,6 +222,10 @@ impl Engine {
                 self.paired(device, now, effects);
                 Ok(())
             }
+            (Frame::Certified { certificate, name }, None) => {
+                self.joined(device, certificate, name, effects);
+                Ok(())
+            }
             (Frame::Refused(reason), _) => {
                 effects.push(Effect::Tell(News::Refused { device, reason }));
                 effects.push(Effect::Close { device });
@@ -225,9 +234,7 @@ impl Engine {
             // Both sides may have said so at once.
             (Frame::Pair { .. } | Frame::Paired, Some(_)) => Ok(()),
             (frame, Some(brain)) => self.exchange(device, brain, frame, now, effects),
-            (Frame::Heads(_) | Frame::Pull(_) | Frame::Batch(_) | Frame::Receipt(_) | Frame::Proof(..), None) => {
-                Err(InvalidFrame::Unsound("order"))
-            }
+            (_, None) => Err(InvalidFrame::Unsound("order")),
         }
     }
 
@@ -241,7 +248,7 @@ impl Engine {
         let (brain, certificate) = (hello.certificate.brain(), hello.certificate);
         let known = self.certificates.get(&(brain, certificate.epoch()));
         let other = known.is_some_and(|known| known.device() != device);
-        if certificate.device() != device || brain == self.brain() || other {
+        if certificate.device() != device || device == self.own_device() || other {
             return Err(InvalidFrame::Unsound("certificate"));
         }
         if hello.newest < OLDEST_VERSION || hello.oldest > NEWEST_VERSION {
@@ -249,25 +256,34 @@ impl Engine {
             return Ok(());
         }
         match self.peers.get(&brain).cloned() {
-            Some(peer) if peer.blocked => self.refuse(device, Refusal::UnknownPeer, effects),
+            Some(peer) if peer.blocked || !self.is_device_of(device, brain) => {
+                self.refuse(device, Refusal::UnknownPeer, effects)
+            }
             Some(mut peer) => {
                 let known = peer.devices.get(&device);
                 let moved = !hello.addresses.is_empty() && known != Some(&hello.addresses);
-                let is_new = known.is_none() || moved || peer.name != hello.name;
+                // Devices of one brain are called what each was told; the first name stays.
+                let several = self.rosters.contains_key(&brain) && !peer.name.is_empty();
+                let renamed = !several && peer.name != hello.name;
+                let is_new = known.is_none() || moved || renamed;
                 self.restore_certificate(certificate);
                 if is_new {
                     let addresses = peer.devices.entry(device).or_default();
                     if moved {
                         *addresses = hello.addresses;
                     }
-                    peer.name = hello.name;
+                    if renamed {
+                        peer.name = hello.name;
+                    }
                     self.peers.insert(brain, peer.clone());
                     effects.push(Effect::KeepPeer { brain, peer, invitation: None });
                 }
                 self.meet(device, brain, now, effects);
             }
+            None if brain == self.brain() => self.refuse(device, Refusal::UnknownPeer, effects),
             None => {
-                let stranger = Stranger { name: hello.name, addresses: hello.addresses };
+                let stranger =
+                    Stranger { epoch: certificate.epoch(), name: hello.name, addresses: hello.addresses };
                 self.stranger(device, brain, stranger, now, effects);
             }
         }
@@ -301,10 +317,15 @@ impl Engine {
         let hash = Hash::of(secret);
         let open = self.invitations.get(&hash).is_some_and(|invitation| now <= invitation.expires_at);
         let stranger = self.sessions.get(&device).and_then(|session| session.stranger.clone());
-        let (true, Some((brain, Stranger { name, addresses }))) = (open, stranger) else {
+        let (true, Some((brain, Stranger { epoch, name, addresses }))) = (open, stranger) else {
             self.refuse(device, Refusal::Invitation, effects);
             return;
         };
+        if self.invites_device(hash) {
+            self.invitations.remove(&hash);
+            effects.push(Effect::Tell(News::Joining { device, epoch, invitation: hash }));
+            return;
+        }
         self.invitations.remove(&hash);
         let peer = Peer { name, devices: BTreeMap::from([(device, addresses)]), blocked: false };
         effects.push(Effect::KeepPeer { brain, peer: peer.clone(), invitation: Some(hash) });
@@ -327,11 +348,21 @@ impl Engine {
         }
     }
 
+    /// The invitation that was taken up makes this device one of the inviting brain's.
+    fn joined(&mut self, device: DeviceKey, certificate: Certificate, name: String, effects: &mut Vec<Effect>) {
+        let is_for_this = certificate.device() == self.own_device();
+        let taken = self.taken_up.get(&device).filter(|(brain, _)| is_for_this && *brain == certificate.brain());
+        let Some(addresses) = taken.map(|(_, taken)| taken.addresses.clone()) else { return };
+        self.taken_up.remove(&device);
+        effects.push(Effect::Tell(News::Joined { certificate, name, by: (device, addresses) }));
+    }
+
     fn meet(&mut self, device: DeviceKey, brain: BrainKey, now: u64, effects: &mut Vec<Effect>) {
         let Some(session) = self.sessions.get_mut(&device) else { return };
         (session.brain, session.stranger) = (Some(brain), None);
         effects.push(Effect::Tell(News::Online(brain)));
         self.greet(device, now, effects);
+        self.tell_devices(device, effects);
     }
 
     pub(super) fn refuse(&mut self, device: DeviceKey, reason: Refusal, effects: &mut Vec<Effect>) {

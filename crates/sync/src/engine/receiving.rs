@@ -173,7 +173,7 @@ impl Engine {
             // Nobody but this device can have signed it, and it does not know of it.
             self.lose_epoch(effects);
         }
-        self.certificates.insert((chain.author, chain.epoch), certificate.clone());
+        self.restore_certificate(certificate.clone());
         let first = (reached == 0).then_some(certificate);
         self.take_in(device, chain, first, timely, now, effects);
     }
@@ -293,7 +293,9 @@ impl Engine {
         {
             return;
         }
-        self.certificates.entry((chain.author, chain.epoch)).or_insert(certificate);
+        if known.is_none() {
+            self.restore_certificate(certificate);
+        }
         self.tags.insert((chain.space, chain.tag()), chain);
         let before = self.replica.space(chain.space).cloned().map(Box::new);
         let mut news = false;

@@ -11,10 +11,10 @@ use super::Engine;
 use crate::chain::{Chain, ChainId};
 use crate::control::{Accepted, Control, Decision, MAX_ACCEPTED, Role};
 use crate::entry::{Entry, EntryKind, Header, InvalidEntry, Lane, MAX_PUBLICATION_ENTRIES};
-use crate::key::{BrainKey, Hash, SpaceId};
+use crate::key::{BrainKey, DeviceKey, Hash, SpaceId};
 use crate::replica::MAX_CONTROL_ENTRIES;
 use crate::shared::{InvalidShared, SharedEvent};
-use crate::space::{Grant, Space};
+use crate::space::Space;
 
 /// Something said about a memory, by one of this brain's own.
 #[derive(Debug, Clone, PartialEq)]
@@ -115,8 +115,10 @@ impl Engine {
 
     /// Says some things about a space that this brain owns.
     fn controls(&self, space: SpaceId, controls: &[Control], at: Hlc) -> Result<Vec<Entry>, CannotSay> {
-        let rules = self.replica.space(space).ok_or(CannotSay::NoSpace)?;
-        if rules.owner() != self.brain() {
+        if self.replica.space(space).is_none() {
+            return Err(CannotSay::NoSpace);
+        }
+        if !self.speaks_for(space) {
             return Err(CannotSay::OwnerOnly);
         }
         // The first word of an epoch says after which word of the one before it comes.
@@ -175,14 +177,38 @@ impl Engine {
         Ok(Control::Revoked { grant, accepted: accepted.collect() })
     }
 
+    /// Ends what a device of a brain says in a space: what it had said by now, as far as it came here, goes on to count.
+    ///
+    /// # Errors
+    /// See [`CannotSay`].
+    pub fn retire(
+        &self,
+        space: SpaceId,
+        brain: BrainKey,
+        device: DeviceKey,
+        at: Hlc,
+    ) -> Result<Vec<Entry>, CannotSay> {
+        self.control(space, &self.retired(space, brain, device), at)
+    }
+
+    fn retired(&self, space: SpaceId, brain: BrainKey, device: DeviceKey) -> Control {
+        let mut accepted = self.said_by(space, brain, device);
+        accepted.truncate(MAX_ACCEPTED);
+        Control::Retired { brain, device, accepted }
+    }
+
     /// Wishes that the owner of a space says something about it.
     ///
     /// # Errors
     /// See [`CannotSay`].
     pub fn wish(&self, space: SpaceId, wish: &Control, at: Hlc, now: u64) -> Result<Vec<Entry>, CannotSay> {
-        let grant = self.replica.grant_of(space, self.brain(), now).ok_or(CannotSay::Role)?;
         let rules = self.replica.space(space).ok_or(CannotSay::NoSpace)?;
-        if !rules.grants().get(&grant).is_some_and(|grant| may_wish(grant, wish)) {
+        let grant = match rules.owner() == self.brain() {
+            // Another device of the owner's speaks for the space.
+            true => Hash::NONE,
+            false => self.replica.grant_of(space, self.brain(), now).ok_or(CannotSay::Role)?,
+        };
+        if !may_wish(rules, grant, wish) {
             return Err(CannotSay::Role);
         }
         let part = Part { kind: EntryKind::Wish, ..control_part(wish, at)? };
@@ -192,13 +218,14 @@ impl Engine {
     /// What members wish that this brain says about its own spaces, with who wishes it, and has to decide on. What nobody in their role may
     /// wish is not among it.
     pub fn wishes(&self) -> Vec<Wish> {
-        let owned = self.replica.spaces().filter(|space| space.owner() == self.brain());
+        let owned = self.replica.spaces().filter(|space| self.speaks_for(space.id()));
         let open = owned.flat_map(|space| self.replica.wishes(space.id()).map(move |entry| (space, entry)));
         let wish = |(space, entry): (&Space, &Entry)| {
             let header = entry.header();
-            let grant = space.grants().get(&header.grant)?;
-            let control = Control::parse(entry.payload()?).ok().filter(|control| may_wish(grant, control))?;
-            Some(Wish { space: space.id(), id: entry.hash(), by: header.author, role: grant.role, control })
+            let control =
+                Control::parse(entry.payload()?).ok().filter(|control| may_wish(space, header.grant, control))?;
+            let role = space.grants().get(&header.grant).map_or(Role::Admin, |grant| grant.role);
+            Some(Wish { space: space.id(), id: entry.hash(), by: header.author, role, control })
         };
         open.filter_map(wish).collect()
     }
@@ -211,6 +238,7 @@ impl Engine {
         let answered = Control::Answered { wish: wish.id, granted };
         let wished = match &wish.control {
             Control::Revoked { grant, .. } => self.revoked(wish.space, *grant)?,
+            Control::Retired { brain, device, .. } => self.retired(wish.space, *brain, *device),
             wished => wished.clone(),
         };
         let said = if granted { vec![wished, answered] } else { vec![answered] };
@@ -324,8 +352,16 @@ struct Part {
 }
 
 /// Whether who has a grant can wish that the owner says something. Only the owner itself makes somebody an admin; who may pass on what it reads,
-/// to others who may do no more than itself, and for no longer.
-fn may_wish(grant: &Grant, wish: &Control) -> bool {
+/// to others who may do no more than itself, and for no longer; and everybody says which devices of their own write no more. A device of the
+/// owner's needs no grant.
+fn may_wish(space: &Space, grant: Hash, wish: &Control) -> bool {
+    if matches!(
+        wish,
+        Control::SpaceCreated { .. } | Control::Answered { .. } | Control::Keyed(_) | Control::Resumed { .. }
+    ) {
+        return false;
+    }
+    let Some(grant) = space.grants().get(&grant) else { return true };
     let role = grant.role;
     match wish {
         Control::Erased { .. } => role >= Role::Write,
@@ -336,6 +372,7 @@ fn may_wish(grant: &Grant, wish: &Control) -> bool {
                 grant.reshare && *offered <= role && grant.expires_at.is_none_or(within)
             }
         },
+        Control::Retired { brain, .. } => *brain == grant.to,
         Control::Revoked { .. } | Control::Renamed { .. } => role == Role::Admin,
         Control::SpaceCreated { .. } | Control::Answered { .. } | Control::Keyed(_) | Control::Resumed { .. } => {
             false

@@ -18,7 +18,7 @@ type Keys = BTreeMap<Tag, SpaceKey>;
 impl Engine {
     /// Whether readers of a space that this brain owns have to be told another key: there is a relay, and others than before may read.
     pub fn key_is_due(&self, space: SpaceId, now: u64) -> bool {
-        let Some(rules) = self.replica.space(space).filter(|rules| rules.owner() == self.brain()) else {
+        let Some(rules) = self.replica.space(space).filter(|_| self.speaks_for(space)) else {
             return false;
         };
         let has_relay = self.members(space, now).any(|(_, role)| role == Role::Relay);
