@@ -386,17 +386,26 @@ impl World {
         if self.relay == Some(of) { Role::Relay } else { role }
     }
 
-    /// The relay is let keep things for others, and agrees.
+    /// The relay is let keep things for others, and agrees, as soon as it hears of it.
     fn employ_relay(&mut self) {
         let Some(relay) = self.relay else { return };
-        let offer = Offer { to: self.nodes[relay].brain(), role: Role::Relay, expires_at: None, reshare: false };
+        let (brain, now) = (self.nodes[relay].brain(), self.nodes[relay].clock);
+        if self.nodes[0].engine.replica().role_of(self.space, brain, now).is_some() {
+            return;
+        }
+        let offer = Offer { to: brain, role: Role::Relay, expires_at: None, reshare: false };
         self.connect(0, relay);
         if let Ok(entries) = self.nodes[0].engine.offer(self.space, offer, self.nodes[0].at()) {
-            let grant = entries.last().expect("it was said").hash();
             self.say(0, entries);
-            self.arrive();
-            let relay_node = &self.nodes[relay];
-            if let Ok(entries) = relay_node.engine.decide(self.space, grant, Decision::Accepted, relay_node.at()) {
+        }
+        self.arrive();
+        let rules = self.nodes[relay].engine.replica().space(self.space);
+        let grants = rules.into_iter().flat_map(|rules| rules.grants());
+        let open: Vec<Hash> =
+            grants.filter(|(_, grant)| grant.to == brain && grant.holds(now)).map(|(hash, _)| *hash).collect();
+        for grant in open {
+            let node = &self.nodes[relay];
+            if let Ok(entries) = node.engine.decide(self.space, grant, Decision::Accepted, node.at()) {
                 self.say(relay, entries);
             }
         }
@@ -640,7 +649,7 @@ impl World {
                 }
             }
             self.arrive();
-            if round == 1 {
+            if round > 0 {
                 self.employ_relay();
             }
             self.tell_key();

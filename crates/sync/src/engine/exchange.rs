@@ -81,9 +81,9 @@ impl Engine {
     pub(super) fn wants(&self, space: SpaceId, lane: Option<Lane>, now: u64) -> bool {
         let Some(rules) = self.replica.space(space) else { return false };
         let own = self.brain();
-        let control = rules.owner() == own || rules.grants().values().any(|grant| grant.to == own);
         match lane {
-            Some(Lane::Control) | None => control,
+            // It was offered, or it would not be known; by which entry may be still to come.
+            Some(Lane::Control) | None => true,
             Some(Lane::Content) => rules.owner() == own || self.replica.grant_of(space, own, now).is_some(),
         }
     }
