@@ -256,6 +256,8 @@ pub enum PeerEvent {
     Invited(PeerInvited),
     /// An invitation was used, or called back.
     InvitationEnded(InvitationEnded),
+    /// A brain has said which devices write for it.
+    DevicesListed(DevicesListed),
 }
 
 /// `peer.known`
@@ -279,6 +281,9 @@ pub struct PeerInvited {
     pub secret: String,
     /// Until when it can be taken up, in milliseconds since 1970.
     pub expires_at: u64,
+    /// Whether whoever takes it up becomes a device of this brain, and no peer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub device: bool,
 }
 
 /// `peer.invitation_ended`
@@ -287,6 +292,14 @@ pub struct PeerInvited {
 pub struct InvitationEnded {
     /// The hash of the invitation's secret.
     pub secret: String,
+}
+
+/// `peer.devices_listed`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DevicesListed {
+    /// The list, signed with the brain's key.
+    pub roster: String,
 }
 
 /// Any event.
@@ -449,6 +462,7 @@ wire_table! {
     "space.epoch_begun" 1 => Space SpaceEvent::EpochBegun,
     "peer.known" 1 => Peer PeerEvent::Known,
     "peer.invited" 1 => Peer PeerEvent::Invited,
+    "peer.devices_listed" 1 => Peer PeerEvent::DevicesListed,
     "peer.invitation_ended" 1 => Peer PeerEvent::InvitationEnded,
 }
 

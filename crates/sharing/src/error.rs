@@ -4,7 +4,7 @@ use cairn_command::{CommandError, LoadError};
 use cairn_domain::id::MemoryId;
 use cairn_event_store::{AppendError, Position, StoreError};
 use cairn_sync::engine::CannotSay;
-use cairn_sync::key::{BrainKey, Hash, SpaceId};
+use cairn_sync::key::{BrainKey, DeviceKey, Hash, SpaceId};
 
 /// Why something about sharing cannot be done.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +48,9 @@ pub enum SharingError {
     #[error("there is no open wish {0}; see `cairn shares`")]
     NoWish(Hash),
     /// The text is no invitation.
-    #[error("this is no invitation; it begins with `cairn://pair/`")]
+    #[error(
+        "this is no invitation; it begins with `cairn://pair/`, or with `cairn://device/` for a device of your own"
+    )]
     InvalidInvitation,
     /// The invitation has expired.
     #[error("this invitation has expired; ask for another one")]
@@ -56,6 +58,20 @@ pub enum SharingError {
     /// One cannot invite oneself.
     #[error("this invitation is this brain's own")]
     Own,
+    /// Only the device with the brain's key lets others in and has them write no more.
+    #[error("this node is another device of the brain; do that where the brain's key is, see `cairn device list`")]
+    NotTheKey,
+    /// There is no such device of this brain's, or it is this one.
+    #[error("brain has no other device {0}; see `cairn device list`")]
+    NoDevice(DeviceKey),
+    /// What shares something already cannot become a device of another brain.
+    #[error(
+        "this node shares something already; only one that knows no other brain and no space can become a device of another brain"
+    )]
+    SharesAlready,
+    /// The link is for something else.
+    #[error("this link lets in {0}")]
+    OtherInvitation(&'static str),
     /// The service has stopped.
     #[error("sharing has stopped; see the node's log for why, and start it again")]
     Stopped,

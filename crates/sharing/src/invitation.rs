@@ -8,6 +8,8 @@ use crate::error::SharingError;
 
 /// How every link begins.
 const PREFIX: &str = "cairn://pair/";
+/// How every link for a device of one's own begins.
+const DEVICE_PREFIX: &str = "cairn://device/";
 /// The version of what follows.
 const VERSION: u8 = 1;
 /// How many bytes an invitation's secret has.
@@ -32,6 +34,8 @@ pub struct InvitationLink {
     pub expires_at: u64,
     /// Where the device can be found.
     pub addresses: Vec<String>,
+    /// Whether whoever takes it up becomes a device of the inviting brain, and no peer.
+    pub for_device: bool,
 }
 
 impl InvitationLink {
@@ -46,7 +50,8 @@ impl InvitationLink {
             &self.expires_at.to_be_bytes(),
             addresses.as_bytes(),
         ];
-        format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(parts.concat()))
+        let prefix = if self.for_device { DEVICE_PREFIX } else { PREFIX };
+        format!("{prefix}{}", BASE64_URL_SAFE_NO_PAD.encode(parts.concat()))
     }
 
     /// Reads a link.
@@ -59,7 +64,9 @@ impl InvitationLink {
 }
 
 fn read(link: &str) -> Option<InvitationLink> {
-    let text = link.strip_prefix(PREFIX).filter(|text| text.len() <= MAX_LINK_BYTES)?;
+    let for_device = link.starts_with(DEVICE_PREFIX);
+    let text = link.strip_prefix(DEVICE_PREFIX).or_else(|| link.strip_prefix(PREFIX));
+    let text = text.filter(|text| text.len() <= MAX_LINK_BYTES)?;
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
     let rest = bytes.strip_prefix(&[VERSION])?;
     let (brain, rest) = rest.split_first_chunk::<32>()?;
@@ -74,6 +81,7 @@ fn read(link: &str) -> Option<InvitationLink> {
         secret: *secret,
         expires_at: u64::from_be_bytes(*expires_at),
         addresses: addresses.map(str::to_owned).collect(),
+        for_device,
     })
 }
 
@@ -107,8 +115,12 @@ mod tests {
             secret: [7; SECRET_BYTES],
             expires_at: 1_790_000_000_000,
             addresses: vec!["/ip4/192.0.2.7/udp/7402/quic-v1".into(), "/ip4/192.0.2.7/tcp/7402".into()],
+            for_device: false,
         };
-        assert_eq!(InvitationLink::parse(&format!(" {}\n", link.to_link())).expect("reads"), link);
+        for for_device in [false, true] {
+            let link = InvitationLink { for_device, ..link.clone() };
+            assert_eq!(InvitationLink::parse(&format!(" {}\n", link.to_link())).expect("reads"), link);
+        }
         for wrong in ["", "https://example.org", "cairn://pair/", "cairn://pair/AA", "cairn://pair/%%%"] {
             assert!(InvitationLink::parse(wrong).is_err(), "{wrong}");
         }

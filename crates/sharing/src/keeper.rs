@@ -6,8 +6,8 @@ use std::sync::Arc;
 use cairn_command::{Handler, RegisterPrincipal, envelope};
 use cairn_domain::claim::Standing;
 use cairn_domain::event::{
-    ChainBegun, EpochBegun, Event, ForkProven, InvitationEnded, MemoryEvent, Metadata, PeerEvent, PeerInvited,
-    PeerKnown, Shared, SpaceEntry, SpaceEvent, SpaceReceived, StandingChanged,
+    ChainBegun, DevicesListed, EpochBegun, Event, ForkProven, InvitationEnded, MemoryEvent, Metadata, PeerEvent,
+    PeerInvited, PeerKnown, Shared, SpaceEntry, SpaceEvent, SpaceReceived, StandingChanged,
 };
 use cairn_domain::id::{EventId, MemoryId, memory_stream};
 use cairn_domain::principal::{Origin, Principal};
@@ -17,9 +17,10 @@ use cairn_event_store::{
 };
 use cairn_sync::certificate::Certificate;
 use cairn_sync::chain::{ChainId, Fork, chain_of};
-use cairn_sync::engine::{Engine, Peer};
+use cairn_sync::engine::{Engine, Invitation, Peer};
 use cairn_sync::entry::{Entry, EntryKind, Lane};
 use cairn_sync::key::{BrainKey, Hash, SpaceId};
+use cairn_sync::roster::Roster;
 use cairn_sync::shared::{
     InvalidShared, SharedEvent, command_of, creates, entry_id, origin_of, principal_of, publication_of,
     shared_name,
@@ -152,12 +153,33 @@ impl Keeper {
         }
     }
 
+    /// Keeps which devices write for a brain, as it has signed them; and that an invitation is used up by that.
+    ///
+    /// # Errors
+    /// When the log does not answer.
+    pub async fn keep_roster(&self, roster: &Roster, invitation: Option<Hash>) -> Result<(), SharingError> {
+        let listed = PeerEvent::DevicesListed(DevicesListed { roster: encode(&roster.to_bytes()) });
+        let ended = invitation.map(|secret| {
+            let ended = PeerEvent::InvitationEnded(InvitationEnded { secret: secret.to_string() });
+            (invitation_stream(), ended)
+        });
+        let events = [(peer_stream(roster.brain()), listed)].into_iter().chain(ended);
+        let streams = events.map(|(stream, event)| StreamAppend {
+            stream,
+            expected: ExpectedRevision::Any,
+            events: vec![self.fact(Event::Peer(event))],
+        });
+        self.handler.append(NewAppend { streams: streams.collect(), tracking: None }).await?;
+        Ok(())
+    }
+
     /// Keeps an invitation, by the hash of its secret.
     ///
     /// # Errors
     /// When the log does not answer.
-    pub async fn keep_invitation(&self, secret: Hash, expires_at: u64) -> Result<(), SharingError> {
-        let invited = PeerInvited { secret: secret.to_string(), expires_at };
+    pub async fn keep_invitation(&self, secret: Hash, invitation: Invitation) -> Result<(), SharingError> {
+        let Invitation { expires_at, device } = invitation;
+        let invited = PeerInvited { secret: secret.to_string(), expires_at, device };
         self.add(invitation_stream(), Event::Peer(PeerEvent::Invited(invited))).await
     }
 

@@ -21,5 +21,6 @@ pub use restore::Selections;
 pub use service::{Offering, Resume, Selecting, Sharing, SharingConfig};
 pub use transport::{Happening, Transport};
 pub use view::{
-    AskedView, ErasureView, GrantView, InvitationView, PeerView, ReceiptView, SpaceView, View, WishView,
+    AskedView, DeviceView, ErasureView, GrantView, InvitationView, PeerView, ReceiptView, SpaceView, View,
+    WishView,
 };

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use cairn_command::read_metadata;
 use cairn_domain::event::{
-    ChainBegun, EpochBegun, Event, ForkProven, InvitationEnded, MemoryEvent, PeerEvent, PeerInvited, PeerKnown,
-    SelectionChanged, Shared, SpaceEvent, SpaceReceived,
+    ChainBegun, DevicesListed, EpochBegun, Event, ForkProven, InvitationEnded, MemoryEvent, PeerEvent,
+    PeerInvited, PeerKnown, SelectionChanged, Shared, SpaceEvent, SpaceReceived,
 };
 use cairn_domain::id::{MemoryId, memory_of_stream};
 use cairn_event_store::{Direction, Filter, Position, RecordedEvent, Revision};
@@ -14,6 +14,7 @@ use cairn_sync::chain::{ChainId, Fork};
 use cairn_sync::engine::{Engine, Invitation, Peer};
 use cairn_sync::entry::Lane;
 use cairn_sync::key::{BrainKey, SpaceId};
+use cairn_sync::roster::Roster;
 use cairn_sync::wire::Receipt;
 
 use crate::error::SharingError;
@@ -138,8 +139,13 @@ impl Keeper {
                 let brain = brain_of_stream(&event.stream).ok_or_else(damaged)?;
                 engine.restore_peer(brain, read_peer(known).ok_or_else(damaged)?);
             }
-            Event::Peer(PeerEvent::Invited(PeerInvited { secret, expires_at })) => {
-                engine.restore_invitation(secret.parse().map_err(|_| damaged())?, Invitation { expires_at });
+            Event::Peer(PeerEvent::Invited(PeerInvited { secret, expires_at, device })) => {
+                let secret = secret.parse().map_err(|_| damaged())?;
+                engine.restore_invitation(secret, Invitation { expires_at, device });
+            }
+            Event::Peer(PeerEvent::DevicesListed(DevicesListed { roster })) => {
+                let roster = decode(&roster).and_then(|bytes| Roster::parse(&bytes).ok()).ok_or_else(damaged)?;
+                engine.restore_roster(roster);
             }
             Event::Peer(PeerEvent::InvitationEnded(InvitationEnded { secret })) => {
                 engine.forget_invitation(secret.parse().map_err(|_| damaged())?);

@@ -1,5 +1,6 @@
 //! The service: one task that owns the engine, and the handle by which the rest of the node speaks with it.
 
+mod devices;
 mod relays;
 mod wishes;
 
@@ -20,7 +21,7 @@ use cairn_sync::engine::{Effect, Engine, Identity, Input, Invitation, News, Offe
 use cairn_sync::entry::Entry;
 use cairn_sync::key::{BrainKey, DeviceKey, Epoch, Hash, SpaceId};
 use ed25519_dalek::SigningKey;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -84,14 +85,15 @@ pub struct Selecting {
 #[derive(Clone)]
 pub struct Sharing {
     requests: mpsc::Sender<Request>,
-    brain: BrainKey,
+    brain: watch::Receiver<BrainKey>,
 }
 
 type Answer<T> = oneshot::Sender<Result<T, SharingError>>;
 
 enum Request {
     View(Answer<View>),
-    Invite(Duration, Answer<InvitationView>),
+    Invite(Duration, bool, Answer<InvitationView>),
+    RemoveDevice(DeviceKey, Answer<()>),
     Accept(Box<InvitationLink>, Answer<BrainKey>),
     Create(String, SelectionChanged, Answer<SpaceId>),
     Select(Selecting, Answer<()>),
@@ -115,8 +117,8 @@ impl Sharing {
         happenings: mpsc::Receiver<Happening>,
         stop: CancellationToken,
     ) -> Result<(Self, tokio::task::JoinHandle<()>), SharingError> {
-        let brain = BrainKey::of(&config.brain);
         let service = Service::open(config, handler, transport).await?;
+        let brain = service.brain.subscribe();
         let (requests, received) = mpsc::channel(QUEUED_REQUESTS);
         let task = tokio::spawn(async move {
             if let Err(error) = service.run(received, happenings, stop).await {
@@ -126,9 +128,9 @@ impl Sharing {
         Ok((Self { requests, brain }, task))
     }
 
-    /// This brain's key.
+    /// The key of the brain that this device writes for.
     pub fn brain(&self) -> BrainKey {
-        self.brain
+        *self.brain.borrow()
     }
 
     /// Everything about sharing as it is now.
@@ -144,7 +146,35 @@ impl Sharing {
     /// # Errors
     /// When the log does not answer.
     pub async fn invite(&self, within: Duration) -> Result<InvitationView, SharingError> {
-        self.ask(|answer| Request::Invite(within, answer)).await
+        self.ask(|answer| Request::Invite(within, false, answer)).await
+    }
+
+    /// Makes an invitation for another device of this brain's own.
+    ///
+    /// # Errors
+    /// When this device does not have the brain's key, or the log does not answer.
+    pub async fn invite_device(&self, within: Duration) -> Result<InvitationView, SharingError> {
+        self.ask(|answer| Request::Invite(within, true, answer)).await
+    }
+
+    /// Becomes a device of another brain, by its invitation. Whether it has shows in [`Self::view`].
+    ///
+    /// # Errors
+    /// When it is no such invitation or has expired, or this node shares something already.
+    pub async fn join(&self, link: &str) -> Result<BrainKey, SharingError> {
+        let link = Box::new(InvitationLink::parse(link)?);
+        if !link.for_device {
+            return Err(SharingError::OtherInvitation("a peer: take it up with `cairn peer accept`"));
+        }
+        self.ask(|answer| Request::Accept(link, answer)).await
+    }
+
+    /// Has a device of this brain's write no more, anywhere.
+    ///
+    /// # Errors
+    /// When this device does not have the brain's key, there is no such device, or the log does not answer.
+    pub async fn remove_device(&self, device: DeviceKey) -> Result<(), SharingError> {
+        self.ask(|answer| Request::RemoveDevice(device, answer)).await
     }
 
     /// Takes up another brain's invitation. Whether it can be met shows in [`Self::view`].
@@ -153,6 +183,11 @@ impl Sharing {
     /// When it is no invitation, or one that has expired.
     pub async fn accept(&self, link: &str) -> Result<BrainKey, SharingError> {
         let link = Box::new(InvitationLink::parse(link)?);
+        if link.for_device {
+            return Err(SharingError::OtherInvitation(
+                "a device of the brain's own: take it up with `cairn device join`",
+            ));
+        }
         self.ask(|answer| Request::Accept(link, answer)).await
     }
 
@@ -238,6 +273,9 @@ struct Service {
     admitted: (Vec<DeviceKey>, bool),
     /// Wishes of members that this brain's owner has to decide on.
     left_to_the_owner: BTreeSet<Hash>,
+    /// The epoch that this device wants to go on in, and has no certificate for.
+    wanted: Option<Epoch>,
+    brain: watch::Sender<BrainKey>,
 }
 
 impl Service {
@@ -248,10 +286,13 @@ impl Service {
     ) -> Result<Self, SharingError> {
         let mut keeper = Keeper::new(handler, BrainKey::of(&config.brain));
         let certificate = match keeper.latest_epoch().await? {
-            // Another device's, or another key's, is no use here.
+            // Another device's is no use here. It may be of another brain: this device was let in there.
             Some(latest) if latest.device() == DeviceKey::of(&config.device) => latest,
             Some(_) | None => begin_epoch(&config, &keeper).await?,
         };
+        if certificate.brain() != BrainKey::of(&config.brain) {
+            keeper = Keeper::new(Arc::clone(&keeper.handler), certificate.brain());
+        }
         let (device, name, addresses) = (config.device.clone(), config.name.clone(), transport.addresses());
         let identity = Identity { device, certificate, name, addresses };
         let mut engine = Engine::new(identity);
@@ -259,8 +300,20 @@ impl Service {
         let filter = Filter { stream_prefixes: vec![MEMORY_STREAM_PREFIX.to_owned()], event_types: Vec::new() };
         let after = keeper.published().await?;
         let log = subscribe(Arc::clone(keeper.handler.store()), after, filter);
+        let brain = watch::Sender::new(engine.brain());
         let (admitted, left_to_the_owner) = ((Vec::new(), false), BTreeSet::new());
-        Ok(Self { config, keeper, engine, selections, transport, log, admitted, left_to_the_owner })
+        Ok(Self {
+            config,
+            keeper,
+            engine,
+            selections,
+            transport,
+            log,
+            admitted,
+            left_to_the_owner,
+            wanted: None,
+            brain,
+        })
     }
 
     async fn run(
@@ -292,6 +345,9 @@ impl Service {
                     self.end_expired().await?;
                     self.answer_wishes().await?;
                     self.tell_keys().await?;
+                    if self.wanted.is_some() {
+                        self.ask_for_certificate()?;
+                    }
                 }
             }
             self.admit();
@@ -375,6 +431,7 @@ impl Service {
                 Effect::KeepPeer { brain, peer, invitation } => {
                     self.keeper.keep_peer(brain, &peer, invitation).await?;
                 }
+                Effect::KeepRoster(roster) => self.keeper.keep_roster(&roster, None).await?,
                 Effect::Tell(news) => self.tell(news, inputs).await?,
             }
         }
@@ -388,6 +445,10 @@ impl Service {
             News::Offered { space, .. } => info!(%space, "a space is offered; `cairn share accept` takes it"),
             News::Refused { device, reason } => warn!(%device, ?reason, "a device would not go on"),
             News::Unsound { device, why } => warn!(%device, why, "a device sent what is not sound"),
+            News::Joining { device, epoch, invitation } => self.let_in(device, epoch, invitation).await?,
+            News::CertificateWanted { device, epoch } => self.certify(device, epoch),
+            News::Certified { certificate } => inputs.extend(self.certified(certificate).await?),
+            News::Joined { certificate, name, by } => self.join(certificate, name, by).await?,
             News::EpochLost => {
                 warn!("others know more of what this node has said than its log does; it was restored, perhaps");
                 inputs.extend(self.begin_anew().await?);
@@ -398,12 +459,20 @@ impl Service {
 
     /// Goes on in another epoch, and says so in its own spaces. Gives what others are to hear.
     async fn begin_anew(&mut self) -> Result<Vec<Input>, SharingError> {
+        if !self.has_the_key() {
+            self.ask_for_certificate()?;
+            return Ok(Vec::new());
+        }
         let certificate = begin_epoch(&self.config, &self.keeper).await?;
+        self.go_on_in(certificate).await
+    }
+
+    async fn go_on_in(&mut self, certificate: Certificate) -> Result<Vec<Input>, SharingError> {
         self.engine.renew(certificate);
-        let own = self.engine.brain();
-        let owned = self.engine.replica().spaces().filter(|space| space.owner() == own);
+        let spaces = self.engine.replica().spaces().map(cairn_sync::space::Space::id);
+        let spoken_for: Vec<SpaceId> = spaces.filter(|space| self.engine.speaks_for(*space)).collect();
         let mut said = Vec::new();
-        for space in owned.map(cairn_sync::space::Space::id).collect::<Vec<_>>() {
+        for space in spoken_for {
             let at = self.keeper.stamp().hlc;
             let entries = self.engine.resume(space, at)?;
             said.push(Input::Said(self.kept(entries).await?));
@@ -441,7 +510,8 @@ impl Service {
                 let addresses = self.transport.addresses();
                 give(answer, Ok(View::of(&self.engine, &self.selections, &self.keeper.places, addresses)))
             }
-            Request::Invite(within, answer) => give(answer, self.invite(within).await),
+            Request::Invite(within, device, answer) => give(answer, self.invite(within, device).await),
+            Request::RemoveDevice(device, answer) => give(answer, self.remove_device(device).await),
             Request::Accept(link, answer) => give(answer, self.take_up(*link).await),
             Request::Create(name, selection, answer) => give(answer, self.create(&name, selection).await),
             Request::Select(selecting, answer) => give(answer, self.select(selecting).await),
@@ -454,20 +524,28 @@ impl Service {
         }
     }
 
-    async fn invite(&mut self, within: Duration) -> Result<InvitationView, SharingError> {
+    async fn invite(&mut self, within: Duration, for_device: bool) -> Result<InvitationView, SharingError> {
+        if for_device && !self.has_the_key() {
+            return Err(SharingError::NotTheKey);
+        }
         let secret: [u8; SECRET_BYTES] = random()?;
         let expires_at = now().saturating_add(u64::try_from(within.as_millis()).unwrap_or(u64::MAX));
         let hash = Hash::of(&secret);
-        self.keeper.keep_invitation(hash, expires_at).await?;
-        self.engine.restore_invitation(hash, Invitation { expires_at });
+        let invitation = Invitation { expires_at, device: for_device };
+        self.keeper.keep_invitation(hash, invitation).await?;
+        self.engine.restore_invitation(hash, invitation);
         let device = DeviceKey::of(&self.config.device);
         let addresses = self.transport.addresses();
-        let link = InvitationLink { brain: self.engine.brain(), device, secret, expires_at, addresses };
+        let brain = self.engine.brain();
+        let link = InvitationLink { brain, device, secret, expires_at, addresses, for_device };
         Ok(InvitationView { link: link.to_link(), expires_at })
     }
 
     async fn take_up(&mut self, link: InvitationLink) -> Result<BrainKey, SharingError> {
-        let InvitationLink { brain, device, secret, expires_at, addresses } = link;
+        let InvitationLink { brain, device, secret, expires_at, addresses, for_device } = link;
+        if for_device && !self.shares_nothing() {
+            return Err(SharingError::SharesAlready);
+        }
         if brain == self.engine.brain() {
             return Err(SharingError::Own);
         }

@@ -8,7 +8,7 @@ use cairn_sync::chain::{Chain, ChainId};
 use cairn_sync::control::{Control, Decision, Role};
 use cairn_sync::engine::{Engine, Wish};
 use cairn_sync::entry::Lane;
-use cairn_sync::key::{BrainKey, Hash, SpaceId};
+use cairn_sync::key::{BrainKey, DeviceKey, Hash, SpaceId};
 use cairn_sync::space::{Erased, Space};
 use serde::Serialize;
 
@@ -23,6 +23,8 @@ pub struct View {
     pub brain: BrainKey,
     /// Where others can connect.
     pub addresses: Vec<String>,
+    /// The devices that write for this brain.
+    pub devices: Vec<DeviceView>,
     /// The brains it knows.
     pub peers: Vec<PeerView>,
     /// The spaces it is in, or is offered.
@@ -31,6 +33,20 @@ pub struct View {
     pub receipts: Vec<ReceiptView>,
     /// Memories that this brain has had destroyed everywhere.
     pub erasures: Vec<ErasureView>,
+}
+
+/// A device that writes for this brain.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct DeviceView {
+    /// Its key.
+    #[schema(value_type = String)]
+    pub device: DeviceKey,
+    /// Whether it is this one.
+    pub this: bool,
+    /// Whether it is connected.
+    pub online: bool,
+    /// Where it was last found.
+    pub addresses: Vec<String>,
 }
 
 /// A brain that this one knows.
@@ -182,7 +198,7 @@ impl View {
     ) -> Self {
         let own = engine.brain();
         let online: Vec<BrainKey> = engine.online().collect();
-        let peers = engine.peers().iter().map(|(brain, peer)| PeerView {
+        let peers = engine.peers().iter().filter(|(brain, _)| **brain != own).map(|(brain, peer)| PeerView {
             brain: *brain,
             name: peer.name.clone(),
             words: words(own, *brain),
@@ -190,17 +206,18 @@ impl View {
             blocked: peer.blocked,
             devices: peer.devices.iter().map(|(device, at)| (device.to_string(), at.clone())).collect(),
         });
-        let receipts = engine.receipts().iter().map(|((space, by), received)| {
-            // What is said about the space itself is no memory.
-            let content =
-                engine.replica().chains(*space).map(Chain::id).filter(|chain| chain.lane == Lane::Content);
-            let heads = content.filter_map(|chain| {
-                let receipt = received.chains.get(&chain.tag())?;
-                receipt.heads.iter().find(|head| head.chain == chain.tag()).map(|head| head.number)
+        let receipts =
+            engine.receipts().iter().filter(|((_, by), _)| *by != own).map(|((space, by), received)| {
+                // What is said about the space itself is no memory.
+                let content =
+                    engine.replica().chains(*space).map(Chain::id).filter(|chain| chain.lane == Lane::Content);
+                let heads = content.filter_map(|chain| {
+                    let receipt = received.chains.get(&chain.tag())?;
+                    receipt.heads.iter().find(|head| head.chain == chain.tag()).map(|head| head.number)
+                });
+                let at = received.chains.values().map(|receipt| receipt.at).max().unwrap_or(0);
+                ReceiptView { space: *space, by: *by, at, entries: heads.sum() }
             });
-            let at = received.chains.values().map(|receipt| receipt.at).max().unwrap_or(0);
-            ReceiptView { space: *space, by: *by, at, entries: heads.sum() }
-        });
         let wishes = engine.wishes();
         let spaces = engine.replica().spaces().map(|space| SpaceView {
             id: space.id(),
@@ -224,6 +241,7 @@ impl View {
         });
         Self {
             brain: own,
+            devices: devices(engine, &addresses),
             addresses,
             peers: peers.collect(),
             spaces: spaces.collect(),
@@ -236,6 +254,20 @@ impl View {
                 .collect(),
         }
     }
+}
+
+fn devices(engine: &Engine, addresses: &[String]) -> Vec<DeviceView> {
+    let this = engine.own_device();
+    let own = DeviceView { device: this, this: true, online: true, addresses: addresses.to_vec() };
+    let known = engine.peers().get(&engine.brain());
+    let others = known.into_iter().flat_map(|own| &own.devices).filter(|(device, _)| **device != this);
+    let others = others.map(|(device, addresses)| DeviceView {
+        device: *device,
+        this: false,
+        online: engine.is_there(*device),
+        addresses: addresses.clone(),
+    });
+    std::iter::once(own).chain(others).collect()
 }
 
 fn called(engine: &Engine, brain: BrainKey) -> Option<String> {

@@ -31,9 +31,10 @@ impl Service {
         let space = self.keeper.place(memory).ok_or(SharingError::NotShared(memory))?;
         let rules = self.engine.replica().space(space).ok_or(SharingError::NoSpace(space))?;
         let (erased, at) = (Control::Erased { memory }, self.keeper.stamp().hlc);
-        let entries = if rules.owner() == self.engine.brain() {
+        let owned = rules.owner() == self.engine.brain();
+        let entries = if self.engine.speaks_for(space) {
             self.engine.control(space, &erased, at)?
-        } else if self.keeper.beginner(memory).await? == Beginner::Own {
+        } else if owned || self.keeper.beginner(memory).await? == Beginner::Own {
             self.engine.wish(space, &erased, at, now())?
         } else {
             return Err(SharingError::NotBegunHere(memory));
@@ -51,8 +52,10 @@ impl Service {
         control: &Control,
         said: impl FnOnce(&Self) -> Result<Vec<Entry>, SharingError>,
     ) -> Result<Hash, SharingError> {
-        let rules = self.engine.replica().space(space).ok_or(SharingError::NoSpace(space))?;
-        let entries = match rules.owner() == self.engine.brain() {
+        if self.engine.replica().space(space).is_none() {
+            return Err(SharingError::NoSpace(space));
+        }
+        let entries = match self.engine.speaks_for(space) {
             true => said(self)?,
             false => self.engine.wish(space, control, self.keeper.stamp().hlc, now())?,
         };
@@ -66,6 +69,8 @@ impl Service {
                 continue;
             }
             let verdict = match &wish.control {
+                // The owner says so, at another device.
+                _ if wish.by == self.engine.brain() => Verdict::Granted,
                 Control::Erased { memory } => self.may_erase(*memory, &wish).await?,
                 Control::Offered { to, .. } if self.engine.peers().get(to).is_some_and(|peer| peer.blocked) => {
                     Verdict::Denied

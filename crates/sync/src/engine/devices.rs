@@ -31,6 +31,11 @@ impl Engine {
         DeviceKey::of(&self.own.device)
     }
 
+    /// Whether a device is there.
+    pub fn is_there(&self, device: DeviceKey) -> bool {
+        self.sessions.get(&device).is_some_and(|session| session.brain.is_some())
+    }
+
     /// Whether a device writes for a brain, as far as that brain has said.
     pub(super) fn is_device_of(&self, device: DeviceKey, brain: BrainKey) -> bool {
         self.rosters.get(&brain).is_none_or(|roster| roster.devices().contains(&device))
