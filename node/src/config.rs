@@ -91,6 +91,8 @@ pub struct FederationConfig {
     pub relays: Vec<String>,
     /// Whether it relays between brains that it knows.
     pub relay: bool,
+    /// How many MiB of shared memories are taken of each brain in a day.
+    pub peer_mib_per_day: u32,
 }
 
 impl Default for FederationConfig {
@@ -105,6 +107,7 @@ impl Default for FederationConfig {
             mdns: false,
             relays: Vec::new(),
             relay: false,
+            peer_mib_per_day: 1_024,
         }
     }
 }

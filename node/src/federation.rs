@@ -120,7 +120,8 @@ async fn meet(
     let (orders, mut taken) = mpsc::channel(QUEUED_ORDERS);
     let wires = Arc::new(Wires::new(orders));
     let name = if config.name.is_empty() { whoami() } else { config.name.clone() };
-    let own = SharingConfig { brain: brain.key.clone(), device, name, resume: resume(brain) };
+    let bytes_a_day = u64::from(config.peer_mib_per_day) * 1024 * 1024;
+    let own = SharingConfig { brain: brain.key.clone(), device, name, resume: resume(brain), bytes_a_day };
     let sharing_stops = stop.child_token();
     // Whatever ends this ends the service.
     let _stops = sharing_stops.clone().drop_guard();

@@ -5,7 +5,8 @@
 //! that make the routes, so it cannot name another set of them.
 
 pub mod admin;
-pub mod drain;
+pub mod devices;
+mod drain;
 pub mod envelope;
 pub mod error;
 pub mod extract;
@@ -93,6 +94,7 @@ fn documented() -> OpenApiRouter<App> {
         .merge(imports::routes())
         .merge(tokens::routes())
         .merge(sharing::routes())
+        .merge(devices::routes())
         .merge(followers::routes())
         .merge(admin::routes())
 }
@@ -113,7 +115,8 @@ pub fn projector_service(app: App) -> Router {
 
 /// The service of a process that only meets other brains.
 pub fn federation_service(app: App) -> Router {
-    let (routes, _) = admin::projector_routes().merge(sharing::routes()).split_for_parts();
+    let (routes, _) =
+        admin::projector_routes().merge(sharing::routes()).merge(devices::routes()).split_for_parts();
     layered(routes, app)
 }
 

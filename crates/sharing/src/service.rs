@@ -52,6 +52,8 @@ pub struct SharingConfig {
     pub name: String,
     /// Where its own chains go on.
     pub resume: Resume,
+    /// How many bytes it takes of each author's in a day.
+    pub bytes_a_day: u64,
 }
 
 /// Where the chains of a brain go on.
@@ -296,6 +298,7 @@ impl Service {
         let (device, name, addresses) = (config.device.clone(), config.name.clone(), transport.addresses());
         let identity = Identity { device, certificate, name, addresses };
         let mut engine = Engine::new(identity);
+        engine.set_quota(config.bytes_a_day);
         let selections = keeper.restore(&mut engine).await?;
         let filter = Filter { stream_prefixes: vec![MEMORY_STREAM_PREFIX.to_owned()], event_types: Vec::new() };
         let after = keeper.published().await?;
@@ -445,6 +448,9 @@ impl Service {
             News::Offered { space, .. } => info!(%space, "a space is offered; `cairn share accept` takes it"),
             News::Refused { device, reason } => warn!(%device, ?reason, "a device would not go on"),
             News::Unsound { device, why } => warn!(%device, why, "a device sent what is not sound"),
+            News::QuotaUsedUp(author) => {
+                warn!(%author, "nothing more of that brain's is taken today; `[federation] peer_mib_per_day` says how much is");
+            }
             News::Joining { device, epoch, invitation } => self.let_in(device, epoch, invitation).await?,
             News::CertificateWanted { device, epoch } => self.certify(device, epoch),
             News::Certified { certificate } => inputs.extend(self.certified(certificate).await?),

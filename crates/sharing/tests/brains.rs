@@ -350,3 +350,20 @@ async fn an_admin_shares_and_revokes_in_the_owners_name_and_makes_nobody_an_admi
     bert.sharing.revoke(space, grant).await.expect("it is wished");
     carl.shows("the revocation", |view| of_carl(view).is_some_and(|grant| grant.revoked)).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_is_taken_of_a_brain_than_a_days_share_and_what_it_decides_is_heard_all_the_same() {
+    let hub = Arc::new(Hub::default());
+    let (anna, bert) = (Node::start(&hub, 1).await, Node::start_with(&hub, 2, 1_500).await);
+    pair(&anna, &bert).await;
+    let memory = anna.note("Tomatoes", &["garden"], "").await;
+    let space = anna.share(&bert, "Garden", "garden", Role::Read).await;
+    bert.until(memory, "the memory", |memory| title(memory) == "Tomatoes").await;
+    let large = anna.note("Large", &["garden"], &"x".repeat(4_000)).await;
+    bert.until(large, "what uses it up", |memory| title(memory) == "Large").await;
+    let more = anna.note("More", &["garden"], "").await;
+    anna.offer(&bert, space, Role::Write).await;
+    bert.shows("the other offer", |view| view.spaces[0].grants.len() == 2).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(bert.memory(more).await.created().is_none());
+}

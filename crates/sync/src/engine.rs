@@ -7,6 +7,7 @@
 mod devices;
 mod exchange;
 mod meeting;
+mod quota;
 mod receiving;
 mod saying;
 mod sealing;
@@ -28,8 +29,10 @@ use crate::space::Space;
 use crate::wire::{Head, Pull, Receipt, Refusal};
 
 use meeting::{Dialling, Stranger};
+use quota::Quota;
 
 pub use meeting::{Invitation, Peer, TakenUp};
+pub use quota::BYTES_A_DAY;
 pub use saying::{CannotSay, Offer, Said, Wish};
 
 /// The most epochs of one author in one space.
@@ -232,6 +235,8 @@ pub enum News {
         /// The device that let it in, and where it can be found.
         by: (DeviceKey, Vec<String>),
     },
+    /// No more of an author's is taken today: it was as much as one may have this brain keep in a day.
+    QuotaUsedUp(BrainKey),
     /// A peer has sent what is not sound.
     Unsound {
         /// Who.
@@ -287,6 +292,8 @@ pub struct Engine {
     heads: BTreeMap<ChainId, Head>,
     /// What was received by whom, and what of that is not kept yet.
     receipts: BTreeMap<(SpaceId, BrainKey), Received>,
+    /// How much of each author's was taken.
+    quota: Quota,
     /// Set when somebody knows more of this device's entries than it does.
     epoch_lost: bool,
 }
@@ -351,10 +358,16 @@ impl Engine {
             taken_up: BTreeMap::new(),
             dialling: BTreeMap::new(),
             receipts: BTreeMap::new(),
+            quota: Quota::new(BYTES_A_DAY),
             epoch_lost: false,
         };
         engine.restore_certificate(certificate);
         engine
+    }
+
+    /// Takes no more than so many bytes of each author's in a day.
+    pub fn set_quota(&mut self, bytes_a_day: u64) {
+        self.quota = Quota::new(bytes_a_day);
     }
 
     /// Which brain it is.

@@ -304,6 +304,11 @@ impl Batch {
         }
     }
 
+    /// How many bytes its entries have.
+    pub fn bytes(&self) -> usize {
+        self.entries.iter().map(Bytes::len).sum()
+    }
+
     /// How many entries there are.
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -256,6 +256,7 @@ impl World {
                 News::Online(_)
                 | News::Offline(_)
                 | News::Refused { .. }
+                | News::QuotaUsedUp(_)
                 | News::Joining { .. }
                 | News::CertificateWanted { .. }
                 | News::Certified { .. }

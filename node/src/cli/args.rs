@@ -1,5 +1,6 @@
 //! What can be asked for on the command line.
 
+mod device;
 mod follow;
 mod manage;
 mod memory;
@@ -24,6 +25,7 @@ pub use self::review::{
     AcceptArgs, DiffArgs, HistoryArgs, RejectArgs, RestoreArgs, SuggestArgs, SuggestionsArgs, TimelineArgs,
 };
 
+pub use self::device::{DeviceArgs, DeviceCommand, DeviceRemoveArgs};
 pub use self::sharing::{
     PeerAcceptArgs, PeerArgs, PeerCommand, PeerInviteArgs, ShareArgs, ShareCommand, ShareRevokeArgs, SpaceArgs,
     SpaceChooseArgs, SpaceCommand,
@@ -199,6 +201,9 @@ pub enum ClientCommand {
     /// List the brains that are known
     #[command(display_order = 45)]
     Peers,
+    /// Let other nodes of yours write for this brain
+    #[command(display_order = 45)]
+    Device(DeviceArgs),
     /// Begin spaces, and choose which memories are in them
     #[command(display_order = 46)]
     Space(SpaceArgs),

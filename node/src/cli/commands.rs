@@ -1,6 +1,7 @@
 //! The commands, each a request or a few and a view of the answer.
 
 pub mod completions;
+pub mod device;
 pub mod export;
 pub mod follow;
 pub mod forget;

@@ -164,7 +164,7 @@ fn sharing(app: &App) -> Result<Sharing, ApiError> {
     })
 }
 
-fn owner(app: &App, caller: &Caller) -> Result<Sharing, ApiError> {
+pub(super) fn owner(app: &App, caller: &Caller) -> Result<Sharing, ApiError> {
     caller.owner("share memories with others")?;
     sharing(app)
 }
@@ -199,6 +199,15 @@ async fn accept(
     Ok(Reply::ok(Accepted { brain, words }).status(StatusCode::ACCEPTED))
 }
 
+/// How long an invitation can be taken up.
+pub(super) fn within(input: &Invite) -> Result<Duration, ApiError> {
+    let minutes = input.minutes.unwrap_or(INVITATION_MINUTES);
+    match minutes {
+        1..=MAX_INVITATION_MINUTES => Ok(Duration::from_secs(u64::from(minutes) * 60)),
+        _ => Err(ApiError::validation("minutes", format!("takes 1 to {MAX_INVITATION_MINUTES}"))),
+    }
+}
+
 /// Makes an invitation that can be taken up once. Its secret is in this answer and nowhere else.
 #[utoipa::path(post, path = "/peers/invitations", tag = "sharing", request_body = Invite,
     responses((status = 201, description = "Made", body = super::envelope::Success<InvitationView>)))]
@@ -207,11 +216,7 @@ async fn invite(
     caller: Caller,
     Body(input): Body<Invite>,
 ) -> Result<Reply<InvitationView>, ApiError> {
-    let minutes = input.minutes.unwrap_or(INVITATION_MINUTES);
-    if !(1..=MAX_INVITATION_MINUTES).contains(&minutes) {
-        return Err(ApiError::validation("minutes", format!("takes 1 to {MAX_INVITATION_MINUTES}")));
-    }
-    let within = Duration::from_secs(u64::from(minutes) * 60);
+    let within = within(&input)?;
     let made = owner(&app, &caller)?.invite(within).await?;
     Ok(Reply::ok(made).status(StatusCode::CREATED))
 }
@@ -430,12 +435,16 @@ impl From<SharingError> for ApiError {
             }
             SharingError::NotShared(_) => Self::new(StatusCode::CONFLICT, "NOT_SHARED", message),
             SharingError::NotBegunHere(_) => Self::new(StatusCode::FORBIDDEN, "NOT_GRANTED", message),
-            SharingError::NoPeer(_) | SharingError::NoSpace(_) | SharingError::NoWish(_) => {
-                Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
-            }
-            SharingError::InvalidInvitation | SharingError::Expired | SharingError::Own => {
-                Self::validation("link", message)
-            }
+            SharingError::NoPeer(_)
+            | SharingError::NoDevice(_)
+            | SharingError::NoSpace(_)
+            | SharingError::NoWish(_) => Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message),
+            SharingError::InvalidInvitation
+            | SharingError::Expired
+            | SharingError::Own
+            | SharingError::OtherInvitation(_) => Self::validation("link", message),
+            SharingError::NotTheKey => Self::new(StatusCode::CONFLICT, "NOT_THE_KEY", message),
+            SharingError::SharesAlready => Self::new(StatusCode::CONFLICT, "SHARES_ALREADY", message),
             SharingError::Stopped => Self::new(StatusCode::SERVICE_UNAVAILABLE, "SHARING_STOPPED", message),
             SharingError::CannotSay(cannot) => match cannot {
                 CannotSay::NoSpace | CannotSay::NoGrant => Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message),

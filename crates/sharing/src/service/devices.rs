@@ -108,6 +108,7 @@ impl Service {
         };
         self.keeper = Keeper::new(handler, brain);
         self.engine = Engine::new(identity);
+        self.engine.set_quota(self.config.bytes_a_day);
         self.selections = self.keeper.restore(&mut self.engine).await?;
         self.brain.send_replace(brain);
         Ok(())

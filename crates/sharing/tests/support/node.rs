@@ -19,7 +19,7 @@ use cairn_domain::value::Value;
 use cairn_event_store::{Keyring, Sealed, SharedStore, SqliteStore};
 use cairn_sharing::{Happening, Offering, Resume, Sharing, SharingConfig, Transport, View};
 use cairn_sync::control::{Decision, Role};
-use cairn_sync::engine::Offer;
+use cairn_sync::engine::{BYTES_A_DAY, Offer};
 use cairn_sync::key::{BrainKey, DeviceKey, SpaceId};
 use ed25519_dalek::SigningKey;
 use tokio::sync::mpsc;
@@ -137,11 +137,16 @@ pub fn user() -> Principal {
 
 impl Node {
     pub async fn start(hub: &Arc<Hub>, number: u8) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        Self::start_in(hub, number, folder).await
+        Self::start_with(hub, number, BYTES_A_DAY).await
     }
 
-    pub async fn start_in(hub: &Arc<Hub>, number: u8, folder: tempfile::TempDir) -> Self {
+    /// One that takes no more than so many bytes of another brain's in a day.
+    pub async fn start_with(hub: &Arc<Hub>, number: u8, bytes_a_day: u64) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        Self::start_in(hub, number, folder, bytes_a_day).await
+    }
+
+    pub async fn start_in(hub: &Arc<Hub>, number: u8, folder: tempfile::TempDir, bytes_a_day: u64) -> Self {
         let (brain, device) = (SigningKey::from_bytes(&[number; 32]), SigningKey::from_bytes(&[number + 100; 32]));
         let store =
             SqliteStore::open(folder.path().join("events.db"), Uuid::from_u128(number.into())).expect("opens");
@@ -160,7 +165,8 @@ impl Node {
             }
         });
         let transport = Arc::new(Wire { hub: Arc::clone(hub), own });
-        let config = SharingConfig { brain, device, name: format!("Brain {number}"), resume: Resume::Here };
+        let config =
+            SharingConfig { brain, device, name: format!("Brain {number}"), resume: Resume::Here, bytes_a_day };
         let stop = CancellationToken::new();
         let (sharing, task) =
             Sharing::start(config, Arc::clone(&handler), transport, bounded, stop.clone()).await.expect("starts");
@@ -177,7 +183,7 @@ impl Node {
         let others: Vec<_> = locked(&hub.links).iter().filter(|(one, _)| *one == device).copied().collect();
         others.into_iter().for_each(|(one, other)| hub.disconnect(one, other));
         drop(handler);
-        Self::start_in(&hub, number, folder).await
+        Self::start_in(&hub, number, folder, BYTES_A_DAY).await
     }
 
     pub fn device(&self) -> DeviceKey {

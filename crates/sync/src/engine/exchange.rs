@@ -184,7 +184,8 @@ impl Engine {
                 session.stalled.get(&(*space, *tag)).is_some_and(|at| now < at.saturating_add(STALLED_MS));
             let asked = stalled || session.pulling.contains_key(&(*space, *tag));
             let in_vain = chain.is_some_and(|chain| !self.has_from(self.brain(), brain, *chain, now));
-            if asked || in_vain || known && !self.wants(*space, chain.map(|chain| chain.lane), now) {
+            let too_much = chain.is_some_and(|chain| self.takes_no_more(*chain, now));
+            if asked || in_vain || too_much || known && !self.wants(*space, chain.map(|chain| chain.lane), now) {
                 continue;
             }
             let reached = chain.and_then(|chain| self.replica.chain(*chain));

@@ -43,6 +43,11 @@ impl Engine {
         taken
     }
 
+    /// Whether this brain has taken as much of an author's as one may have it keep in a day. What is said about a space is always heard.
+    pub(super) fn takes_no_more(&self, chain: ChainId, now: u64) -> bool {
+        chain.lane == Lane::Content && self.quota.is_used_up(chain.author, now)
+    }
+
     /// How far this brain has a chain, whole publications or not.
     fn reached(&self, space: SpaceId, chain: Tag) -> u64 {
         let chain = self.tags.get(&(space, chain)).and_then(|chain| self.replica.chain(*chain));
@@ -70,6 +75,9 @@ impl Engine {
             // It comes along with what is asked for.
             return Ok(());
         };
+        if known.is_some_and(|chain| self.takes_no_more(chain, now)) {
+            return Ok(());
+        }
         let has_begun = self.replica.space(batch.space).is_some();
         // Whoever passes on what somebody says about a space of theirs, they have said it.
         let offers = batch.first == 1 && self.may_offer(certificate.brain());
@@ -95,6 +103,10 @@ impl Engine {
         let epochs = epochs.count();
         if known.is_none() && epochs >= MAX_EPOCHS {
             return Ok(());
+        }
+        let is_others = chain.lane == Lane::Content && chain.author != self.brain();
+        if is_others && self.quota.take(chain.author, batch.bytes(), now) {
+            effects.push(Effect::Tell(News::QuotaUsedUp(chain.author)));
         }
         self.admit(device, chain, certificate, entries, now, effects);
         Ok(())

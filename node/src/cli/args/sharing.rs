@@ -125,8 +125,8 @@ Examples:
   cairn share revoke Garden --with anna
   cairn shares                          what is shared with whom
 
-Roles: read, suggest (what they write waits for your decision), write, admin (write, and have your node share the space
-with others). A revocation stops what comes after it; what was delivered stays with those who have it, and
+Roles: relay (keep it sealed for those who are seldom online at once, and read nothing), read, suggest (what they write
+waits for your decision), write, admin (write, and have your node share the space with others). A revocation stops what comes after it; what was delivered stays with those who have it, and
 `cairn receipts` says what that is. `cairn erase --everywhere` has a memory destroyed by everybody who has it."
 )]
 pub struct ShareArgs {
@@ -145,6 +145,9 @@ pub struct ShareArgs {
     /// After how many days it ends
     #[arg(long, value_name = "DAYS", value_parser = days)]
     pub expires: Option<u32>,
+    /// They may share it with others, who may do no more than they
+    #[arg(long)]
+    pub reshare: bool,
 }
 
 /// What to do about what is shared.
@@ -192,6 +195,8 @@ pub struct ShareWishArgs {
 /// What somebody may do in a space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ShareRole {
+    /// Keep it for others, sealed.
+    Relay,
     /// Read.
     Read,
     /// Suggest.
@@ -206,6 +211,7 @@ impl ShareRole {
     /// As the API spells it.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Relay => "relay",
             Self::Read => "read",
             Self::Suggest => "suggest",
             Self::Write => "write",

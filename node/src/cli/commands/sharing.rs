@@ -18,9 +18,9 @@ use crate::cli::screen::Screen;
 use crate::cli::view::text::{line, number};
 
 /// How long is waited until an invited brain is met.
-const MEET_PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const MEET_PATIENCE: Duration = Duration::from_secs(30);
 /// How often it is looked whether it was.
-const POLL: Duration = Duration::from_millis(250);
+pub(super) const POLL: Duration = Duration::from_millis(250);
 /// How many names are told where one fits none.
 const NEAR: usize = 3;
 /// How many digits of a key or an id are shown to people.
@@ -108,8 +108,8 @@ struct Receipt {
 }
 
 #[derive(Debug, Deserialize)]
-struct Invitation {
-    link: String,
+pub(super) struct Invitation {
+    pub link: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -147,16 +147,21 @@ async fn invite(client: &Client, screen: &Screen, args: &PeerInviteArgs) -> Resu
         return screen.print_json(&answer.data);
     }
     let Invitation { link } = answer.read()?;
-    if screen.terminal && !args.no_qr && !screen.quiet {
-        screen.print(&qr(&link))?;
-    }
-    // The link alone goes to standard output, so that it can be caught in a variable.
-    screen.print(&link)?;
+    show_link(screen, &link, args.no_qr)?;
     screen.note(&format!(
         "Pass it on to one person, who runs `cairn peer accept <link>` within {} minutes. It works once.",
         args.minutes
     ));
     Ok(())
+}
+
+/// Prints a link, on a terminal with a QR code.
+pub(super) fn show_link(screen: &Screen, link: &str, no_qr: bool) -> Result<(), CliError> {
+    if screen.terminal && !no_qr && !screen.quiet {
+        screen.print(&qr(link))?;
+    }
+    // The link alone goes to standard output, so that it can be caught in a variable.
+    screen.print(link)
 }
 
 /// A QR code of half blocks; nothing where the text is too long for one.
@@ -287,7 +292,12 @@ async fn offer(client: &Client, screen: &Screen, args: &ShareArgs) -> Result<(),
     let space = find_space(client, args.space.as_deref().unwrap_or_default()).await?;
     let peer = find_peer(client, args.with.as_deref().unwrap_or_default()).await?;
     let space_is_own = space.own;
-    let request = json!({ "with": peer.brain, "role": args.role.name(), "expires_in_days": args.expires });
+    let request = json!({
+        "with": peer.brain,
+        "role": args.role.name(),
+        "expires_in_days": args.expires,
+        "reshare": args.reshare,
+    });
     let answer = client.post(&["spaces", &space.id, "grants"]).json(request).send().await?;
     screen.answer(&answer, |grant: &Grant| {
         if screen.quiet {
@@ -448,7 +458,7 @@ async fn find_space(client: &Client, name: &str) -> Result<Space, CliError> {
 }
 
 /// The one thing that a name, or the start of an id, fits.
-fn one<T>(
+pub(super) fn one<T>(
     items: Vec<T>,
     what: &'static str,
     name: &str,
@@ -481,6 +491,6 @@ fn one<T>(
     }
 }
 
-fn short(key: &str) -> &str {
+pub(super) fn short(key: &str) -> &str {
     key.get(..SHORT).unwrap_or(key)
 }
