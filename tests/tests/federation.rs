@@ -219,6 +219,79 @@ async fn who_does_not_listen_for_grpc_dials_it() {
 
 /// At scale the node answers, and a process beside it meets other brains; each appends to the same log.
 #[tokio::test(flavor = "multi_thread")]
+async fn two_who_are_never_there_at_once_share_by_a_third_that_reads_nothing() {
+    let (mut anna, mut bert, rita) =
+        (node("anna", None).await, node("bert", None).await, node("rita", None).await);
+    for (one, other) in [(&anna, &bert), (&anna, &rita), (&bert, &rita)] {
+        pair(one, other).await;
+    }
+    cairn(&anna, &["space", "create", "Garden", "--tag", "garden"]).await;
+    share(&anna, &rita, "rita", "relay").await;
+    share(&anna, &bert, "bert", "write").await;
+    let first = add(&anna, "Tomatoes", "garden", "canary-water").await;
+    until(&bert, &first, "the first memory", |memory| memory["title"] == "Tomatoes").await;
+    bert.kill9().await;
+    let later = add(&anna, "Beans", "garden", "canary-poles").await;
+    let began = Instant::now();
+    let has = |receipts: &Value, count: u64| {
+        let items = receipts["data"]["items"].as_array().cloned().unwrap_or_default();
+        items.iter().filter(|receipt| receipt["entries"].as_u64() >= Some(count)).count() > 0
+    };
+    while !has(&anna.client().get("/receipts").await.body, 8) {
+        assert!(began.elapsed() < PATIENCE, "the third node does not say that it has it: {}", anna.log());
+        sleep(Duration::from_millis(100)).await;
+    }
+    anna.kill9().await;
+    bert.launch().await.unwrap_or_else(|error| panic!("{error}"));
+    until(&bert, &later, "what was said while he was away", |memory| memory["body"] == "canary-poles").await;
+    cairn(&bert, &["set", &later, "--title", "Beans and peas"]).await;
+    let log = cairn(&rita, &["replay"]).await.stdout;
+    assert!(log.contains("sealed") && !log.contains("canary"), "{log}");
+    assert_eq!(rita.client().get(&format!("/memories/{later}")).await.status, 404);
+    sleep(Duration::from_secs(2)).await;
+    bert.kill9().await;
+    anna.launch().await.unwrap_or_else(|error| panic!("{error}"));
+    until(&anna, &later, "what he said", |memory| memory["title"] == "Beans and peas").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_node_of_ones_own_writes_in_ones_name_until_it_is_removed() {
+    let kept = database().await;
+    let (anna, bert) = (node("anna", None).await, node("bert", None).await);
+    let laptop = node("laptop", Some(kept.url().to_owned())).await;
+    pair(&anna, &bert).await;
+    let tomatoes = add(&anna, "Tomatoes", "garden", "").await;
+    cairn(&anna, &["space", "create", "Garden", "--tag", "garden"]).await;
+    share(&anna, &bert, "bert", "write").await;
+    let link = cairn(&anna, &["device", "invite"]).await.stdout;
+    assert!(link.starts_with("cairn://device/"), "{link}");
+    let joined = cairn(&laptop, &["device", "join", link.trim()]).await.stdout;
+    assert!(joined.contains("from now on"), "{joined}\n{}\n{}", anna.log(), laptop.log());
+    until(&laptop, &tomatoes, "the memory", |memory| memory["title"] == "Tomatoes").await;
+    cairn(&laptop, &["set", "Tomatoes", "--title", "Beans"]).await;
+    for node in [&anna, &bert] {
+        until(node, &tomatoes, "what the laptop said", |memory| memory["title"] == "Beans").await;
+    }
+    let devices = cairn(&anna, &["-q", "device", "list"]).await.stdout;
+    let own: Value =
+        serde_json::from_str(&cairn(&anna, &["--json", "device", "list"]).await.stdout).expect("JSON");
+    assert_eq!(own["items"][0]["this"], true);
+    let other = devices.lines().last().expect("two devices").to_owned();
+    let wrong =
+        run(laptop.data(), &["device", "remove", own["items"][0]["device"].as_str().expect("a key")]).await;
+    assert!(wrong.stderr.contains("where the brain's key is"), "{}", wrong.stderr);
+    cairn(&anna, &["device", "remove", &other]).await;
+    sleep(Duration::from_secs(2)).await;
+    cairn(&laptop, &["set", "Tomatoes", "--title", "Stolen"]).await;
+    let marker = add(&anna, "Marker", "garden", "").await;
+    until(&bert, &marker, "the marker", |memory| memory["title"] == "Marker").await;
+    for node in [&anna, &bert] {
+        let seen = node.client().get(&format!("/memories/{tomatoes}")).await;
+        assert_eq!(seen.body["data"]["title"], "Beans", "{}", seen.text);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_process_beside_the_node_shares_in_its_place() {
     let kept = database().await;
     let environment = vec![("CAIRN_FEDERATION__ENABLED".to_owned(), "false".to_owned())];
