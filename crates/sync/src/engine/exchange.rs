@@ -143,6 +143,11 @@ impl Engine {
                 self.hear_head(device, told.space, head, effects);
             }
         }
+        // What was said between this brain's greeting and the other one's is in neither.
+        if let Some(session) = self.sessions.get_mut(&device) {
+            let missed: Vec<SpaceId> = std::mem::take(&mut session.missed).into_iter().collect();
+            self.tell_heads(device, &missed, now, effects);
+        }
         self.want(device, now, effects);
         self.pump(device, now, effects);
         self.catch_up(device, now, effects);
@@ -322,7 +327,14 @@ impl Engine {
     ) {
         let Some(session) = self.sessions.get(&device) else { return };
         let Some(brain) = session.brain else { return };
-        let reached = session.reached.get(&chain).copied().unwrap_or(0);
+        let told = session.reached.get(&chain).copied();
+        if told.is_none()
+            && let Some(session) = self.sessions.get_mut(&device)
+        {
+            session.missed.insert(chain.space);
+        }
+        let Some(session) = self.sessions.get(&device) else { return };
+        let reached = told.unwrap_or(0);
         let new = entries.iter().position(|entry| reached.checked_add(1) == Some(entry.header().number));
         let Some(new) = new.filter(|_| session.unacknowledged < PUSH_CREDIT) else { return };
         if self.may_have(brain, chain, now) {
