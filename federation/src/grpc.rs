@@ -31,7 +31,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::network::limits::COMMAND_QUEUE;
 use crate::network::policy::Policy;
-use crate::network::queue::{self, Connections, NetworkEvents};
+use crate::network::queue::{self, Connections, NetworkEvents, Outgoing};
 use crate::network::{PeerKey, SendError};
 use driver::{Command, Driver};
 use tls::Identity;
@@ -149,6 +149,11 @@ impl GrpcNetwork {
     /// for [`STALL_TIME`](limits::STALL_TIME) is cut off.
     pub async fn send(&self, peer: PeerKey, frame: Bytes) -> Result<(), SendError> {
         self.connections.send(peer, frame).await
+    }
+
+    /// The way to a peer, exactly as [`Network::outgoing`](crate::Network::outgoing) gives it.
+    pub fn outgoing(&self, peer: PeerKey) -> Option<Outgoing> {
+        self.connections.outgoing(peer)
     }
 
     /// Closes the connections with a peer, after writing what is queued for it within

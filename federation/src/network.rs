@@ -32,7 +32,7 @@ use policy::Policy;
 use queue::Connections;
 
 pub use peer_key::{NotEd25519, PeerKey};
-pub use queue::NetworkEvents;
+pub use queue::{NetworkEvents, Outgoing};
 
 /// How a node takes part in the network.
 #[derive(Clone, Debug)]
@@ -275,6 +275,12 @@ impl Network {
     /// Receive events while this waits: two peers that only send would wait for each other.
     pub async fn send(&self, peer: PeerKey, frame: Bytes) -> Result<(), SendError> {
         self.connections.send(peer, frame).await
+    }
+
+    /// The way to a peer whose `Connected` was received, and `Disconnected` was not yet: for whoever hands frames on in
+    /// a task of its own, in which the connection may meanwhile have become another one.
+    pub fn outgoing(&self, peer: PeerKey) -> Option<Outgoing> {
+        self.connections.outgoing(peer)
     }
 
     /// Closes the connections with a peer, after writing what is queued for it within [`limits::DRAIN_TIME`]. It may

@@ -104,6 +104,15 @@ fn quic_config(mut config: libp2p::quic::Config) -> libp2p::quic::Config {
 }
 
 impl Behaviour {
+    /// To be called when the standing of a peer changed.
+    pub(super) fn standing_changed(&mut self, peer: PeerId) {
+        self.rendezvous_point.as_ref().inspect(|point| point.standing_changed(peer));
+        self.relay_server.as_ref().inspect(|server| server.standing_changed(peer));
+        self.reachability_server.standing_changed(peer);
+        // Last, because this wakes the connections.
+        self.frames.standing_changed(peer);
+    }
+
     fn new(
         keypair: &Keypair,
         relay: relay::client::Behaviour,

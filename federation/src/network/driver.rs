@@ -152,7 +152,7 @@ impl Driver {
             }
             Standing::Relay | Standing::Stranger => {}
         }
-        self.swarm.behaviour_mut().frames.standing_changed(peer);
+        self.swarm.behaviour_mut().standing_changed(peer);
     }
 
     fn cut(&mut self, peer: PeerId) {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use cairn_federation::{DialFailure, Multiaddr, NetworkConfig, NetworkEvent};
 
 /// A relay that knows its own address, and the address with its name.
-async fn relay(listen: &[&str]) -> (Node, Multiaddr) {
+pub async fn relay(listen: &[&str]) -> (Node, Multiaddr) {
     let relay = Node::start(NetworkConfig { relay_server: true, ..listening_on(listen) });
     let address = relay.addresses().await.first().expect("it listens").clone();
     relay.network.announce(address.clone()).await;
@@ -16,14 +16,14 @@ async fn relay(listen: &[&str]) -> (Node, Multiaddr) {
 }
 
 /// A node that is reached by this relay, and by these addresses.
-async fn guest(listen: &[&str], relay: &Node, address: &Multiaddr) -> Node {
+pub async fn guest(listen: &[&str], relay: &Node, address: &Multiaddr) -> Node {
     let guest = Node::start(NetworkConfig { relays: vec![address.clone()], ..listening_on(listen) });
     relay.network.allow(guest.key()).await;
     guest
 }
 
 /// The address at which a node is reached through a relay, once it is.
-async fn circuit(node: &Node) -> Multiaddr {
+pub async fn circuit(node: &Node) -> Multiaddr {
     let is_circuit = |address: &&Multiaddr| address.to_string().contains("/p2p-circuit");
     let mut addresses = node.network.addresses();
     let all = in_time(addresses.wait_for(|all| all.iter().any(|address| is_circuit(&address)))).await;

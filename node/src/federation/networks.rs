@@ -1,9 +1,8 @@
 //! The networks of a node: libp2p, and gRPC for those that reach each other plainly.
 
 use anyhow::{Context, Result, ensure};
-use bytes::Bytes;
 use cairn_federation::{
-    GrpcConfig, GrpcNetwork, Multiaddr, Network, NetworkConfig, NetworkEvents, PeerKey, SendError, grpc,
+    GrpcConfig, GrpcNetwork, Multiaddr, Network, NetworkConfig, NetworkEvents, Outgoing, PeerKey, grpc,
 };
 use cairn_sync::key::DeviceKey;
 use tokio::sync::watch;
@@ -82,11 +81,11 @@ impl Networks {
         }
     }
 
-    pub(super) async fn send(&self, way: Way, device: DeviceKey, frame: Bytes) -> Result<(), SendError> {
+    /// The way to a device, as long as the connection lasts of which was heard last.
+    pub(super) fn outgoing(&self, way: Way, device: DeviceKey) -> Option<Outgoing> {
         match (way, &self.libp2p) {
-            (Way::Libp2p, Some(libp2p)) => libp2p.send(key(device), frame).await,
-            (Way::Libp2p, None) => Err(SendError::NotConnected { peer: key(device) }),
-            (Way::Grpc, _) => self.grpc.send(key(device), frame).await,
+            (Way::Libp2p, libp2p) => libp2p.as_ref()?.outgoing(key(device)),
+            (Way::Grpc, _) => self.grpc.outgoing(key(device)),
         }
     }
 

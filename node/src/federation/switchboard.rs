@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cairn_federation::{Multiaddr, NetworkEvent, NetworkEvents, SendError};
+use cairn_federation::{Multiaddr, NetworkEvent, NetworkEvents, Outgoing, SendError};
 use cairn_sharing::Happening;
 use cairn_sync::key::DeviceKey;
 use tokio::sync::{mpsc, watch};
@@ -155,9 +155,12 @@ impl Switchboard {
         match told {
             Told::Happening(happening) => happening,
             Told::Connected { device, way, address } => {
-                let (queue, frames) = mpsc::channel(QUEUED_FRAMES);
-                self.wires.set_queue(device, Some(queue));
-                tokio::spawn(deliver(self.networks.clone(), way, device, frames));
+                // Nothing was heard of any network since that of the connection: it is this one, or it has ended.
+                if let Some(outgoing) = self.networks.outgoing(way, device) {
+                    let (queue, frames) = mpsc::channel(QUEUED_FRAMES);
+                    self.wires.set_queue(device, Some(queue));
+                    tokio::spawn(deliver(self.networks.clone(), (way, device), outgoing, frames));
+                }
                 Happening::Connected { device, address: address.to_string() }
             }
         }
@@ -218,9 +221,16 @@ impl Switchboard {
     }
 }
 
-async fn deliver(networks: Networks, way: Way, device: DeviceKey, mut frames: mpsc::Receiver<Bytes>) {
+/// Hands on frames for one connection and no other: what is left when it ends is lost with it, and must not be the first that the next one
+/// carries.
+async fn deliver(
+    networks: Networks,
+    (way, device): (Way, DeviceKey),
+    outgoing: Outgoing,
+    mut frames: mpsc::Receiver<Bytes>,
+) {
     while let Some(frame) = frames.recv().await {
-        if let Err(error) = networks.send(way, device, frame).await {
+        if let Err(error) = outgoing.send(frame).await {
             debug!(%device, %error, "a frame was not sent");
             if matches!(error, SendError::TooLong { .. }) {
                 networks.disconnect(way, device).await;
