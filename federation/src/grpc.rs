@@ -29,20 +29,23 @@ use libp2p::Multiaddr;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::network::door::Door;
 use crate::network::limits::COMMAND_QUEUE;
 use crate::network::policy::Policy;
 use crate::network::queue::{self, Connections, NetworkEvents, Outgoing};
-use crate::network::{PeerKey, SendError};
+use crate::network::{PeerKey, SendError, Strangers};
 use driver::{Command, Driver};
 use tls::Identity;
 
 /// How a node takes part in the network.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct GrpcConfig {
     /// Where connections are taken; none by default, so that this node only dials. Port 0 is any free one.
     pub listen: Vec<SocketAddr>,
     /// Peers that are allowed from the first moment on, as if by [`GrpcNetwork::allow`].
     pub friends: Vec<PeerKey>,
+    /// Where strangers are counted, together with those of other transports that are given the same.
+    pub strangers: Strangers,
 }
 
 /// Why a network could not be started.
@@ -94,7 +97,8 @@ impl GrpcNetwork {
         let (event_sender, events) = queue::events(Arc::clone(&connections));
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
         let (address_sender, addresses) = watch::channel(reachable(&listeners));
-        let driver = Driver::new(identity, Arc::clone(&policy), listeners, event_sender, address_sender);
+        let door = Door::new(Arc::clone(&policy), config.strangers);
+        let driver = Driver::new(identity, Arc::clone(&policy), door, listeners, (event_sender, address_sender));
         tokio::spawn(driver.run(command_queue));
         Ok((Self { local, policy, connections, commands, addresses }, events))
     }

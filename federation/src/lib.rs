@@ -12,5 +12,5 @@ pub use grpc::{GrpcConfig, GrpcError, GrpcNetwork};
 pub use libp2p::Multiaddr;
 pub use network::{
     DialFailure, Network, NetworkConfig, NetworkError, NetworkEvent, NetworkEvents, NotEd25519, Outgoing, PeerKey,
-    SendError,
+    RelayOrigin, Relaying, SendError, Strangers, UsedRelay,
 };

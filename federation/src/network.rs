@@ -18,6 +18,7 @@ pub mod limits;
 mod peer_key;
 pub(crate) mod policy;
 pub(crate) mod queue;
+mod relaying;
 pub(crate) mod session;
 
 use std::io;
@@ -27,12 +28,14 @@ use bytes::Bytes;
 use libp2p::Multiaddr;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use driver::{Command, Driver};
+use driver::{Command, Driver, Shown};
 use policy::Policy;
 use queue::Connections;
 
+pub use door::Strangers;
 pub use peer_key::{NotEd25519, PeerKey};
 pub use queue::{NetworkEvents, Outgoing};
+pub use relaying::{RelayOrigin, Relaying, UsedRelay};
 
 /// How a node takes part in the network.
 #[derive(Clone, Debug)]
@@ -44,11 +47,14 @@ pub struct NetworkConfig {
     /// Whether this node relays between peers that it allows, and is a rendezvous point for them. It must be reachable
     /// from outside: see [`Network::announce`].
     pub relay_server: bool,
-    /// Relays that keep this node reachable, each of which is also asked as a rendezvous point. Each address ends with
-    /// `/p2p/` and the relay's peer id. A relay exchanges no frames with this node unless its key is allowed too.
+    /// Relays that keep this node reachable, each of which is also asked as a rendezvous point. Where fewer than
+    /// [`limits::RELAYS_WANTED`] do, friends that relay are used as well, unless this node relays itself. Each address
+    /// ends with `/p2p/` and the relay's peer id. A relay exchanges no frames with this node unless its key is allowed too.
     pub relays: Vec<Multiaddr>,
     /// Peers that are allowed from the first moment on, as if by [`Network::allow`].
     pub friends: Vec<PeerKey>,
+    /// Where strangers are counted, together with those of other transports that are given the same.
+    pub strangers: Strangers,
 }
 
 impl Default for NetworkConfig {
@@ -61,6 +67,7 @@ impl Default for NetworkConfig {
             relay_server: false,
             relays: Vec::new(),
             friends: Vec::new(),
+            strangers: Strangers::default(),
         }
     }
 }
@@ -203,6 +210,7 @@ pub struct Network {
     connections: Arc<Connections>,
     commands: mpsc::Sender<Command>,
     addresses: watch::Receiver<Vec<Multiaddr>>,
+    relaying: watch::Receiver<Relaying>,
 }
 
 impl Network {
@@ -217,10 +225,13 @@ impl Network {
         let (event_sender, events) = queue::events(Arc::clone(&connections));
         let (commands, command_queue) = mpsc::channel(limits::COMMAND_QUEUE);
         let (address_sender, addresses) = watch::channel(Vec::new());
-        let driver = Driver::new(swarm, Arc::clone(&policy), relays, event_sender, address_sender);
+        let (relaying_sender, relaying) =
+            watch::channel(Relaying { relays: config.relay_server, ..Relaying::default() });
+        let shown = Shown { addresses: address_sender, relaying: relaying_sender };
+        let driver = Driver::new(swarm, Arc::clone(&policy), relays, event_sender, shown);
         // Boxed because the swarm is large, and a task is moved before it is boxed.
         tokio::spawn(Box::pin(driver.run(command_queue)));
-        Ok((Self { local, policy, connections, commands, addresses }, events))
+        Ok((Self { local, policy, connections, commands, addresses, relaying }, events))
     }
 
     /// The key of this node.
@@ -231,6 +242,11 @@ impl Network {
     /// Where this node listens, and where it is known to be reachable from outside, relays included. Sorted.
     pub fn addresses(&self) -> watch::Receiver<Vec<Multiaddr>> {
         self.addresses.clone()
+    }
+
+    /// What this node does as a relay, and which relays it uses.
+    pub fn relaying(&self) -> watch::Receiver<Relaying> {
+        self.relaying.clone()
     }
 
     /// Says that this node is reachable at `address`, for example because a port is forwarded to it. Peers are told

@@ -109,9 +109,9 @@ impl Driver {
     pub(super) fn new(
         identity: Identity,
         policy: Arc<Policy>,
+        door: Door,
         listeners: Vec<TcpListener>,
-        events: mpsc::Sender<Envelope>,
-        addresses: watch::Sender<Vec<Multiaddr>>,
+        (events, addresses): (mpsc::Sender<Envelope>, watch::Sender<Vec<Multiaddr>>),
     ) -> Self {
         let (over, over_queue) = mpsc::channel(MAX_ESTABLISHED as usize);
         let (happenings, happened) = mpsc::channel(HAPPENING_QUEUE);
@@ -120,8 +120,8 @@ impl Driver {
             listen::listen(listener, identity.acceptor(), Arc::clone(&places), happenings.clone())
         });
         Self {
-            door: Door::new(Arc::clone(&policy)),
             policy,
+            door,
             connections: HashMap::new(),
             sessions: HashMap::new(),
             dials: HashMap::new(),
@@ -431,13 +431,13 @@ impl Driver {
 impl Driver {
     fn on_arrived(&mut self, arrival: Arrival) {
         let Arrival { stream, peer, from, .. } = arrival;
-        if let Err(refusal) = self.door.admit_inbound(&peer.peer_id()) {
-            return tracing::debug!(%from, %refusal, "a connection from outside is refused");
-        }
         if let Err(reason) = self.has_room_for(peer, true) {
             return tracing::debug!(%from, %peer, reason, "a connection from outside is refused");
         }
         let connection = self.next_connection();
+        if let Err(refusal) = self.door.admit_inbound(connection, peer.peer_id(), Instant::now()) {
+            return tracing::debug!(%from, %refusal, "a connection from outside is refused");
+        }
         let surroundings = self.note_connection(connection, peer, address::of_socket(from), true);
         self.tasks.spawn(connection::serve(stream, surroundings));
     }
@@ -521,7 +521,6 @@ impl Driver {
         from_outside: bool,
     ) -> ConnectionSurroundings {
         let close = CancellationToken::new();
-        self.door.entered(connection, peer.peer_id(), Instant::now());
         self.connections.insert(connection, Connection { peer, address, from_outside, close: close.clone() });
         ConnectionSurroundings { connection, happenings: self.happenings.clone(), close }
     }

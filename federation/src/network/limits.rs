@@ -98,6 +98,13 @@ pub const STRANGER_BYTES: usize = 256 * 1024;
 
 /// How long after a relay was lost, or could not be reached, the next attempt is made.
 pub const RELAY_RETRY: Duration = Duration::from_secs(15);
+/// Friends that relay are asked to as long as fewer relays than this keep this node reachable: should one go away, there
+/// is another.
+pub const RELAYS_WANTED: usize = 2;
+/// How many friends that relay are remembered, of which some are asked.
+pub const MAX_FRIENDLY_RELAYS: usize = 16;
+/// How long a friend that relays and has refused a few times, or was not there, is left alone.
+pub const FRIENDLY_RELAY_PAUSE: Duration = Duration::from_secs(10 * 60);
 /// How often registrations of others are asked for at a rendezvous point, and the own one is made anew if need be.
 pub const RENDEZVOUS_INTERVAL: Duration = Duration::from_secs(15);
 /// How long a registration at a rendezvous point lasts, in seconds: the least that the protocol permits.

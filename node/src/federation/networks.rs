@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use cairn_federation::{
-    GrpcConfig, GrpcNetwork, Multiaddr, Network, NetworkConfig, NetworkEvents, Outgoing, PeerKey, grpc,
+    GrpcConfig, GrpcNetwork, Multiaddr, Network, NetworkConfig, NetworkEvents, Outgoing, PeerKey, Strangers, grpc,
 };
 use cairn_sync::key::DeviceKey;
 use tokio::sync::watch;
@@ -37,10 +37,15 @@ impl Networks {
     ) -> Result<(Self, Events)> {
         let announced = config.announce.iter().map(parse).collect::<Result<Vec<_>>>()?;
         let friends: Vec<PeerKey> = known.iter().map(|device| key(*device)).collect();
-        let listening = GrpcConfig { listen: config.grpc_listen.clone(), friends: friends.clone() };
+        let strangers = Strangers::default();
+        let listening = GrpcConfig {
+            listen: config.grpc_listen.clone(),
+            friends: friends.clone(),
+            strangers: strangers.clone(),
+        };
         let (grpc, of_grpc) = GrpcNetwork::start(secret, listening)
             .context("other brains cannot be listened for over gRPC; see grpc_listen of [federation]")?;
-        let (libp2p, of_libp2p) = libp2p(secret, config, port, friends)?.unzip();
+        let (libp2p, of_libp2p) = libp2p(secret, config, port, (friends, strangers))?.unzip();
         let (over_grpc, others): (Vec<_>, Vec<_>) = announced.into_iter().partition(grpc::speaks);
         let unknown = config.grpc_listen.iter().any(|at| at.ip().is_unspecified()) && over_grpc.is_empty();
         if unknown {
@@ -131,7 +136,7 @@ fn libp2p(
     secret: [u8; 32],
     config: &FederationConfig,
     port: u16,
-    friends: Vec<PeerKey>,
+    (friends, strangers): (Vec<PeerKey>, Strangers),
 ) -> Result<Option<(Network, NetworkEvents)>> {
     let listen: Vec<Multiaddr> = config.listen.iter().map(parse).collect::<Result<_>>()?;
     if !config.libp2p {
@@ -146,6 +151,7 @@ fn libp2p(
         relay_server: config.relay,
         relays,
         friends,
+        strangers,
     };
     let chosen = own(port.checked_add(1).unwrap_or(0));
     match Network::start(secret, chosen.clone()) {

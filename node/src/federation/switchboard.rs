@@ -15,7 +15,7 @@ use tracing::debug;
 
 use super::networks::{Events, Networks};
 use super::ways::{Come, Way, Ways};
-use super::wires::{Order, Wires};
+use super::wires::{Early, Order, Wires};
 
 /// Frames that wait for one device. What it has not asked for is bounded by the engine; one that does not take what it has asked for is cut off.
 const QUEUED_FRAMES: usize = 256;
@@ -46,18 +46,13 @@ impl Switchboard {
         Self { networks, wires, happenings, ways, admitted, later, told }
     }
 
-    /// Runs until nobody orders anything any more, or nobody is told. Who is known already comes first.
-    pub(super) async fn run(
-        mut self,
-        events: Events,
-        known: Option<(Vec<DeviceKey>, bool)>,
-        mut orders: mpsc::Receiver<Order>,
-    ) {
+    /// Runs until nobody orders anything any more, or nobody is told. What was ordered already comes first.
+    pub(super) async fn run(mut self, events: Events, early: Early, mut orders: mpsc::Receiver<Order>) {
         let Events { mut libp2p, mut grpc } = events;
         let mut addresses = self.networks.addresses();
         self.publish_addresses(&mut addresses);
-        if let Some((devices, strangers)) = known {
-            self.admit(devices, strangers).await;
+        for order in early.into_orders() {
+            self.obey(order).await;
         }
         let happenings = self.happenings.clone();
         loop {
@@ -121,7 +116,11 @@ impl Switchboard {
         let mut ways = self.networks.ways(addresses).into_iter();
         let Some((first, at)) = ways.next() else {
             debug!(%device, "it has no address of a network that this node is in");
-            return self.told.push_back(Told::Happening(Happening::Disconnected { device }));
+            // One that has come by itself meanwhile is not gone because of that.
+            if self.ways.uses(device).is_none() {
+                self.told.push_back(Told::Happening(Happening::Disconnected { device }));
+            }
+            return;
         };
         let mut dialled = BTreeSet::from([first]);
         for (second, at) in ways {
