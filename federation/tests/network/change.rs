@@ -23,6 +23,8 @@ struct Seen {
     /// How many frames came in the session that there is.
     frames: u64,
     session: Option<Kind>,
+    /// How many dials have failed.
+    failed: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +54,15 @@ impl Worker {
         Self { network, seen, _task: task, failed }
     }
 
+    /// Dials until there is a session: each dial has an outcome that is told.
+    async fn reach(&mut self, peer: PeerKey, address: &Multiaddr) {
+        while self.seen.borrow().session.is_none() {
+            let failed = self.seen.borrow().failed;
+            self.network.dial(peer, vec![address.clone()]).await;
+            self.until(|seen| seen.session.is_some() || seen.failed > failed).await;
+        }
+    }
+
     async fn until(&mut self, what: impl FnMut(&Seen) -> bool) {
         let seen = &mut self.seen;
         tokio::select! {
@@ -76,11 +87,11 @@ async fn work(
                     return Err("a second session has begun".to_owned());
                 }
                 let kind = if relayed { Kind::Relayed } else { Kind::Direct };
-                seen.send_replace(Seen { frames: 0, session: Some(kind) });
+                seen.send_modify(|seen| (seen.frames, seen.session) = (0, Some(kind)));
                 theirs = None;
                 tokio::spawn(send(network.outgoing(peer).expect("it has just connected")));
             }
-            NetworkEvent::Disconnected { .. } => drop(seen.send_replace(Seen::default())),
+            NetworkEvent::Disconnected { .. } => seen.send_modify(|seen| (seen.frames, seen.session) = (0, None)),
             NetworkEvent::Frame { bytes, .. } => {
                 let (session, number) = parse(&bytes);
                 let (expected, next) = theirs.unwrap_or((session, 0));
@@ -90,7 +101,11 @@ async fn work(
                 theirs = Some((session, number + 1));
                 seen.send_modify(|seen| seen.frames += 1);
             }
-            NetworkEvent::Discovered { .. } | NetworkEvent::DialFailed { .. } => {}
+            NetworkEvent::DialFailed { reason, .. } => {
+                eprintln!("a dial failed: {reason}");
+                seen.send_modify(|seen| seen.failed += 1);
+            }
+            NetworkEvent::Discovered { .. } => {}
         }
     }
     Ok(())
@@ -128,8 +143,7 @@ async fn change(transport: &str) {
     let (mut a, mut b) = (Worker::start(a, b_key), Worker::start(b, a_key));
     let mut changed = 0;
     for _ in 0..MEETINGS {
-        b.network.dial(a_key, vec![circuit.clone()]).await;
-        b.until(|seen| seen.session.is_some()).await;
+        b.reach(a_key, &circuit).await;
         changed += usize::from(b.seen.borrow().session == Some(Kind::Relayed));
         // libp2p changes by itself, or is made to, whichever comes first.
         tokio::time::sleep(Duration::from_millis(rand::rng().random_range(0..30))).await;
