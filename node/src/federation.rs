@@ -98,6 +98,7 @@ async fn meet_until(
             began.send_replace(Some(Err(format!("{error:#}"))));
         }
         brain.set_sharing(None);
+        brain.set_relaying(None);
         tokio::select! {
             () = stop.cancelled() => {}
             () = tokio::time::sleep(PAUSE) => {}
@@ -136,6 +137,7 @@ async fn meet(
     tokio::spawn(switchboard.run(events, early, taken));
     wires.addresses_known(ADDRESSES_WITHIN).await;
     brain.set_sharing(Some(sharing));
+    brain.set_relaying(networks.relaying());
     began.send_replace(Some(Ok(())));
     // Its panic, if any, has been reported by the panic hook.
     let _ = task.await;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use cairn_federation::{
-    GrpcConfig, GrpcNetwork, Multiaddr, Network, NetworkConfig, NetworkEvents, Outgoing, PeerKey, Strangers, grpc,
+    GrpcConfig, GrpcNetwork, Multiaddr, Network, NetworkConfig, NetworkEvents, Outgoing, PeerKey, Relaying, Strangers, grpc,
 };
 use cairn_sync::key::DeviceKey;
 use tokio::sync::watch;
@@ -120,6 +120,11 @@ impl Networks {
         // Those of gRPC first: they are few, and an invitation has room for some only.
         let libp2p = self.libp2p.iter().map(Network::addresses);
         std::iter::once(self.grpc.addresses()).chain(libp2p).collect()
+    }
+
+    /// What is relayed, if there is a network that relays.
+    pub(super) fn relaying(&self) -> Option<watch::Receiver<Relaying>> {
+        self.libp2p.as_ref().map(Network::relaying)
     }
 
     pub(super) async fn shutdown(&self) {

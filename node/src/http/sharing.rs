@@ -164,7 +164,7 @@ fn sharing(app: &App) -> Result<Sharing, ApiError> {
     })
 }
 
-fn owner(app: &App, caller: &Caller) -> Result<Sharing, ApiError> {
+pub(super) fn owner(app: &App, caller: &Caller) -> Result<Sharing, ApiError> {
     caller.owner("share memories with others")?;
     sharing(app)
 }
