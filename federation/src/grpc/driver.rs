@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -23,6 +23,7 @@ use super::tls::Identity;
 use crate::network::door::Door;
 use crate::network::driver::hints::Hints;
 use crate::network::frames::Link;
+use crate::network::handle::Command;
 use crate::network::limits::{
     CLOSE_TIME, DIAL_TIME, DRAIN_TIME, MAX_DIAL_ADDRESSES, MAX_ESTABLISHED, MAX_ESTABLISHED_INCOMING,
     MAX_PENDING_INCOMING, MAX_PENDING_OUTGOING,
@@ -34,17 +35,6 @@ use crate::network::{DialFailure, NetworkEvent, PeerKey};
 
 /// How often what depends on time is looked at.
 const TICK: Duration = Duration::from_millis(250);
-
-/// What a handle asks for. The sender says that it was carried out.
-#[derive(Debug)]
-pub(super) enum Command {
-    StandingChanged(PeerKey, oneshot::Sender<()>),
-    DoorMoved(oneshot::Sender<()>),
-    Dial(PeerKey, Vec<Multiaddr>, oneshot::Sender<()>),
-    Disconnect(PeerKey, oneshot::Sender<()>),
-    Announce(Multiaddr, oneshot::Sender<()>),
-    Shutdown(oneshot::Sender<()>),
-}
 
 /// What happened on a connection, or on the way to one.
 pub(super) enum Happening {

@@ -15,10 +15,11 @@ use libp2p::core::transport::ListenerId;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{ConnectionId, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, identify, mdns, ping, relay};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::behaviour::{Behaviour, BehaviourEvent};
 use super::frames::{self, Link};
+use super::handle::Command;
 use super::limits::{CLOSE_TIME, DRAIN_TIME, MAX_ESTABLISHED};
 use super::policy::{Policy, Standing};
 use super::queue::Envelope;
@@ -33,17 +34,6 @@ use relays::Relays;
 
 /// How often what depends on time is looked at.
 const TICK: Duration = Duration::from_millis(250);
-
-/// What a handle asks for. The sender says that it was carried out.
-#[derive(Debug)]
-pub(super) enum Command {
-    StandingChanged(PeerKey, oneshot::Sender<()>),
-    DoorMoved(oneshot::Sender<()>),
-    Dial(PeerKey, Vec<Multiaddr>, oneshot::Sender<()>),
-    Disconnect(PeerKey, oneshot::Sender<()>),
-    Announce(Multiaddr, oneshot::Sender<()>),
-    Shutdown(oneshot::Sender<()>),
-}
 
 pub(super) struct Driver {
     swarm: Swarm<Behaviour>,

@@ -6,10 +6,10 @@ use std::time::Duration;
 /// The largest frame, in bytes, without its 4-byte length. A longer one closes the connection.
 pub const MAX_FRAME_BYTES: usize = 1024 * 1024;
 
-/// How many frames wait to be written to one peer, before [`Network::send`](super::Network::send) waits.
+/// How many frames wait to be written to one peer, before [`Handle::send`](super::Handle::send) waits.
 pub const OUTGOING_FRAMES: usize = 1024;
 
-/// How many bytes of frames wait to be written to one peer, before [`Network::send`](super::Network::send) waits.
+/// How many bytes of frames wait to be written to one peer, before [`Handle::send`](super::Handle::send) waits.
 pub const OUTGOING_BYTES: usize = 4 * 1024 * 1024;
 
 /// How many bytes of frames from one peer wait to be received, before its substream is no longer read.
@@ -22,7 +22,7 @@ pub const EVENT_QUEUE: usize = 256;
 /// Frames, connections and disconnections never are.
 pub const HINT_QUEUE: usize = 1024;
 
-/// How many commands of [`Network`](super::Network) wait for the task that owns the swarm.
+/// How many commands of [`Handle`](super::Handle) wait for the task that owns the swarm.
 pub const COMMAND_QUEUE: usize = 64;
 
 /// How many addresses of one dial are tried; the rest is ignored.

@@ -144,7 +144,7 @@ impl Connections {
 }
 
 impl Outgoing {
-    /// Queues a frame as [`Network::send`](super::Network::send) does, for this connection and no other.
+    /// Queues a frame as [`Handle::send`](super::Handle::send) does, for this connection and no other.
     ///
     /// # Errors
     /// When the frame is too long, or nothing is written on this connection any more. `Disconnected` follows then, if

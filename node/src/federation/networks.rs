@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use cairn_federation::{
-    GrpcConfig, GrpcNetwork, Multiaddr, Network, NetworkConfig, NetworkEvents, Outgoing, PeerKey, Relaying, Strangers, grpc,
+    GrpcConfig, GrpcNetwork, Multiaddr, Network, NetworkConfig, NetworkEvents, Outgoing, PeerKey, Relaying,
+    Strangers, grpc,
 };
 use cairn_sync::key::DeviceKey;
 use tokio::sync::watch;
@@ -118,7 +119,7 @@ impl Networks {
     /// Where others can connect, by network.
     pub(super) fn addresses(&self) -> Vec<watch::Receiver<Vec<Multiaddr>>> {
         // Those of gRPC first: they are few, and an invitation has room for some only.
-        let libp2p = self.libp2p.iter().map(Network::addresses);
+        let libp2p = self.libp2p.iter().map(|libp2p| libp2p.addresses());
         std::iter::once(self.grpc.addresses()).chain(libp2p).collect()
     }
 

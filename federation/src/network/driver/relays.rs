@@ -110,7 +110,8 @@ impl Relays {
 
     /// Asks friends that relay and are there, until enough do.
     fn ask_friends(&mut self, swarm: &Swarm<Behaviour>, policy: &Policy, now: Instant) {
-        let is_there = |peer: &PeerId| policy.standing(peer) == Standing::Friend && swarm.is_connected(peer);
+        self.offers.retain(|peer| policy.standing(peer) == Standing::Friend);
+        let is_there = |peer: &PeerId| swarm.is_connected(peer);
         while self.wants_more()
             && let Some((peer, address)) = self.offers.take(now, is_there)
         {

@@ -8,7 +8,8 @@ use crate::cli::screen::Screen;
 use crate::cli::view::text::number;
 
 /// How to become one.
-const HOW: &str = "To relay between peers, set `relay = true`, `listen` and `announce` under [federation] in cairn.toml.";
+const HOW: &str =
+    "To relay between peers, set `relay = true`, `listen` and `announce` under [federation] in cairn.toml.";
 
 #[derive(Debug, Clone, Deserialize)]
 struct Relay {
@@ -39,7 +40,8 @@ fn shown(screen: &Screen, relay: &Relay) -> String {
     let mut lines = match (relay.relays, relay.addresses.is_empty()) {
         (false, _) => format!("This node does not relay. {HOW}\n"),
         (true, true) => {
-            "This node relays as soon as it is known where others can reach it; say so with `announce`.\n".to_owned()
+            "This node relays as soon as it is known where others can reach it; say so with `announce`.\n"
+                .to_owned()
         }
         (true, false) => format!(
             "{} for {} peers, {} connections\n",
@@ -49,7 +51,9 @@ fn shown(screen: &Screen, relay: &Relay) -> String {
         ),
     };
     if !relay.addresses.is_empty() {
-        lines.push_str("Peers use it by themselves. Others that you know put this into `relays` of [federation]:\n");
+        lines.push_str(
+            "Peers use it by themselves. Others that you know put this into `relays` of [federation]:\n",
+        );
     }
     lines.extend(relay.addresses.iter().map(|address| format!("  {address}\n")));
     for used in &relay.uses {

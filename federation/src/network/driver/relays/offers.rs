@@ -37,6 +37,11 @@ impl Offers {
         }
     }
 
+    /// Forgets others.
+    pub(super) fn retain(&mut self, is_friend: impl Fn(&PeerId) -> bool) {
+        self.0.retain(|peer, _| is_friend(peer));
+    }
+
     /// Takes out one that may be asked and is there.
     pub(super) fn take(
         &mut self,
