@@ -467,10 +467,10 @@ impl Driver {
         }
         // Where it was reached it can be reached; where it says that it can be, perhaps.
         let dialled = self.swarm.behaviour().frames.dialled_at(&peer, connection);
-        let told = info.listen_addrs.iter().find(|address| !is_relayed(address));
-        if let Some(Ok(address)) = dialled.or(told).map(|address| address.clone().with_p2p(peer)) {
-            self.relays.offered(peer, address, Instant::now());
-        }
+        let told = info.listen_addrs.iter().filter(|address| !is_relayed(address));
+        let named = |address: &Multiaddr| address.clone().with_p2p(peer).ok();
+        let addresses = dialled.into_iter().chain(told).filter_map(named).collect();
+        self.relays.offered(peer, addresses, Instant::now());
     }
 
     /// The end of a connection over TCP waits for what was written to be sent, which is never. Its session does not.

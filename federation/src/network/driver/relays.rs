@@ -10,6 +10,7 @@ use libp2p::multiaddr::Protocol;
 use libp2p::rendezvous::{Cookie, Namespace, client};
 use libp2p::{Multiaddr, PeerId, Swarm};
 
+use super::dials;
 use super::hints::Hints;
 use crate::network::behaviour::Behaviour;
 use crate::network::limits::{
@@ -17,7 +18,7 @@ use crate::network::limits::{
 };
 use crate::network::policy::{Policy, Standing};
 use crate::network::relaying::{RelayOrigin, UsedRelay};
-use offers::Offers;
+use offers::{Addresses, Offers};
 
 /// Where nodes of this kind register themselves.
 const NAMESPACE: &str = "cairn";
@@ -57,10 +58,10 @@ impl Relays {
         Self { used: configured.into_iter().map(relay).collect(), offers: Offers::default(), asks_friends }
     }
 
-    /// Takes note that a peer relays for its friends, and where it can be dialled.
-    pub(super) fn offered(&mut self, peer: PeerId, address: Multiaddr, now: Instant) {
-        if self.asks_friends && !self.uses(&peer) {
-            self.offers.insert(peer, address, now);
+    /// Takes note that a peer relays for its friends, and where it can be dialled, the best address first.
+    pub(super) fn offered(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, now: Instant) {
+        if self.asks_friends && !self.uses(&peer) && !addresses.is_empty() {
+            self.offers.insert(peer, Addresses::of(addresses), now);
         }
     }
 
@@ -104,19 +105,21 @@ impl Relays {
             if let Some(listener) = relay.listener {
                 swarm.remove_listener(listener);
             }
-            self.offers.put_off(relay.peer, relay.address, now);
+            self.offers.put_off(relay.peer, Addresses::of(vec![relay.address]), now);
         }
     }
 
     /// Asks friends that relay and are there, until enough do.
-    fn ask_friends(&mut self, swarm: &Swarm<Behaviour>, policy: &Policy, now: Instant) {
+    fn ask_friends(&mut self, swarm: &mut Swarm<Behaviour>, policy: &Policy, now: Instant) {
         self.offers.retain(|peer| policy.standing(peer) == Standing::Friend);
-        let is_there = |peer: &PeerId| swarm.is_connected(peer);
         while self.wants_more()
-            && let Some((peer, address)) = self.offers.take(now, is_there)
+            && let Some((peer, Addresses { best, other })) = self.offers.take(now, |peer| swarm.is_connected(peer))
         {
-            tracing::debug!(relay = %peer, %address, "a friend is asked to relay");
-            self.used.push(Relay::new(peer, address, RelayOrigin::Friend));
+            tracing::debug!(relay = %peer, address = %best, "a friend is asked to relay");
+            // Two behind routers get through to each other by a transport over which both have been seen from outside.
+            // Nothing is lost when that fails.
+            other.into_iter().for_each(|other| drop(swarm.dial(dials::options(peer, vec![other]))));
+            self.used.push(Relay::new(peer, best, RelayOrigin::Friend));
         }
     }
 
