@@ -1,10 +1,11 @@
 //! Two nodes behind routers of their own, and a third one, which anybody can reach, between them.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cairn_testkit::Node;
 use cairn_tests::networks::{Host, Lab, Ports, Switch, within};
 use cairn_tests::sharing::{add_many, create, pair, peer, peer_id, rename_many, share, title, wait};
+use tokio::time::sleep;
 
 use super::{By, PATIENCE, listening, same, start};
 
@@ -16,6 +17,9 @@ const CHANGES: u32 = 100;
 /// Fewer bytes than a change has on its way, which are some 550, and more than it takes to keep a connection alive and to make some that are
 /// not needed.
 const CHANGE_BYTES: u64 = 300;
+
+/// The pause between a few memories while they change from the relay to a direct connection.
+const BETWEEN: Duration = Duration::from_millis(50);
 
 /// What passes the relay when what is shared does, and more.
 const ENOUGH: u64 = CHANGES as u64 * CHANGE_BYTES;
@@ -125,6 +129,7 @@ async fn passed_the_relay(mut lab: Lab, ports: Ports, afterwards: Afterwards, be
             assert!(began.elapsed() < PATIENCE, "there is no hole");
             let more = (0..10).map(|number| format!("Meanwhile {} {number}", began.elapsed().as_millis()));
             first.extend(add_many(anna.client(), more, "garden").await);
+            sleep(BETWEEN).await;
         }
         println!("direct after {:.1?}, and {} memories", began.elapsed(), first.len());
     }
