@@ -17,10 +17,8 @@ impl Relayed {
         match event {
             relay::Event::ReservationReqAccepted { src_peer_id, .. } => drop(self.reserved.insert(*src_peer_id)),
             relay::Event::ReservationTimedOut { src_peer_id } => drop(self.reserved.remove(src_peer_id)),
-            relay::Event::ReservationClosed { src_peer_id } => {
-                if !is_connected(src_peer_id) {
-                    self.reserved.remove(src_peer_id);
-                }
+            relay::Event::ReservationClosed { src_peer_id } if !is_connected(src_peer_id) => {
+                self.reserved.remove(src_peer_id);
             }
             relay::Event::CircuitReqAccepted { .. } => self.circuits += 1,
             relay::Event::CircuitClosed { .. } => self.circuits = self.circuits.saturating_sub(1),
