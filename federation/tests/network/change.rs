@@ -68,6 +68,7 @@ impl Worker {
     async fn until(&mut self, what: impl FnMut(&Seen) -> bool) {
         let seen = &mut self.seen;
         tokio::select! {
+            biased;
             reason = self.failed.recv() => panic!("{}", reason.unwrap_or_default()),
             seen = in_time(seen.wait_for(what)) => drop(seen.expect("it is at work")),
         }
