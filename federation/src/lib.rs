@@ -11,5 +11,6 @@ pub mod network;
 pub use grpc::{GrpcConfig, GrpcError, GrpcNetwork};
 pub use libp2p::Multiaddr;
 pub use network::{
-    DialFailure, Network, NetworkConfig, NetworkError, NetworkEvent, NetworkEvents, NotEd25519, PeerKey, SendError,
+    DialFailure, Handle, Network, NetworkConfig, NetworkError, NetworkEvent, NetworkEvents, NotEd25519, Outgoing,
+    PeerKey, RelayOrigin, Relaying, SendError, Strangers, UsedRelay,
 };

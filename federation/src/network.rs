@@ -1,7 +1,7 @@
 //! Frames between paired devices, over libp2p.
 //!
-//! A device is named by its ed25519 key ([`PeerKey`]). Only keys that were [allowed](Network::allow) may connect, apart
-//! from a few strangers while the [door is open](Network::admit_strangers) for an invitation. Peers are reached over
+//! A device is named by its ed25519 key ([`PeerKey`]). Only keys that were [allowed](Handle::allow) may connect, apart
+//! from a few strangers while the [door is open](Handle::admit_strangers) for an invitation. Peers are reached over
 //! QUIC or TCP, directly or through a relay; with each there is at most one substream in use, on which frames (bytes
 //! that only the protocol above understands) travel in order and without loss from `Connected` to `Disconnected`.
 //!
@@ -14,25 +14,31 @@ pub(crate) mod driver;
 pub(crate) mod frames;
 mod friends;
 mod gate;
+pub(crate) mod handle;
 pub mod limits;
 mod peer_key;
 pub(crate) mod policy;
 pub(crate) mod queue;
+mod relaying;
 pub(crate) mod session;
 
 use std::io;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use libp2p::Multiaddr;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
 
-use driver::{Command, Driver};
+use driver::{Driver, Shown};
 use policy::Policy;
 use queue::Connections;
 
+pub use door::Strangers;
+pub use handle::Handle;
 pub use peer_key::{NotEd25519, PeerKey};
-pub use queue::NetworkEvents;
+pub use queue::{NetworkEvents, Outgoing};
+pub use relaying::{RelayOrigin, Relaying, UsedRelay};
 
 /// How a node takes part in the network.
 #[derive(Clone, Debug)]
@@ -42,13 +48,16 @@ pub struct NetworkConfig {
     /// Whether to look for nodes on the local network, and be found there, by multicast DNS.
     pub mdns: bool,
     /// Whether this node relays between peers that it allows, and is a rendezvous point for them. It must be reachable
-    /// from outside: see [`Network::announce`].
+    /// from outside: see [`Handle::announce`].
     pub relay_server: bool,
-    /// Relays that keep this node reachable, each of which is also asked as a rendezvous point. Each address ends with
-    /// `/p2p/` and the relay's peer id. A relay exchanges no frames with this node unless its key is allowed too.
+    /// Relays that keep this node reachable, each of which is also asked as a rendezvous point. Where fewer than
+    /// [`limits::RELAYS_WANTED`] do, friends that relay are used as well, unless this node relays itself. Each address
+    /// ends with `/p2p/` and the relay's peer id. A relay exchanges no frames with this node unless its key is allowed too.
     pub relays: Vec<Multiaddr>,
-    /// Peers that are allowed from the first moment on, as if by [`Network::allow`].
+    /// Peers that are allowed from the first moment on, as if by [`Handle::allow`].
     pub friends: Vec<PeerKey>,
+    /// Where strangers are counted, together with those of other transports that are given the same.
+    pub strangers: Strangers,
 }
 
 impl Default for NetworkConfig {
@@ -61,6 +70,7 @@ impl Default for NetworkConfig {
             relay_server: false,
             relays: Vec::new(),
             friends: Vec::new(),
+            strangers: Strangers::default(),
         }
     }
 }
@@ -194,15 +204,19 @@ pub enum DialFailure {
     TimedOut,
 }
 
-/// A handle of the network; its clones are the same network. It is shut down by [`shutdown`](Self::shutdown), or when
-/// the last handle or the receiver of events is dropped. After that every call returns at once and does nothing.
+/// The network over libp2p. What can be asked of it stands at [`Handle`].
 #[derive(Clone, Debug)]
 pub struct Network {
-    local: PeerKey,
-    policy: Arc<Policy>,
-    connections: Arc<Connections>,
-    commands: mpsc::Sender<Command>,
-    addresses: watch::Receiver<Vec<Multiaddr>>,
+    handle: Handle,
+    relaying: watch::Receiver<Relaying>,
+}
+
+impl Deref for Network {
+    type Target = Handle;
+
+    fn deref(&self) -> &Handle {
+        &self.handle
+    }
 }
 
 impl Network {
@@ -215,86 +229,19 @@ impl Network {
         let local = PeerKey::try_from(*swarm.local_peer_id()).expect("made from an ed25519 key");
         let connections = Arc::new(Connections::default());
         let (event_sender, events) = queue::events(Arc::clone(&connections));
-        let (commands, command_queue) = mpsc::channel(limits::COMMAND_QUEUE);
         let (address_sender, addresses) = watch::channel(Vec::new());
-        let driver = Driver::new(swarm, Arc::clone(&policy), relays, event_sender, address_sender);
+        let (handle, command_queue) = Handle::new(local, Arc::clone(&policy), connections, addresses);
+        let (relaying_sender, relaying) =
+            watch::channel(Relaying { relays: config.relay_server, ..Relaying::default() });
+        let shown = Shown { addresses: address_sender, relaying: relaying_sender };
+        let driver = Driver::new(swarm, Arc::clone(&policy), relays, event_sender, shown);
         // Boxed because the swarm is large, and a task is moved before it is boxed.
         tokio::spawn(Box::pin(driver.run(command_queue)));
-        Ok((Self { local, policy, connections, commands, addresses }, events))
+        Ok((Self { handle, relaying }, events))
     }
 
-    /// The key of this node.
-    pub fn key(&self) -> PeerKey {
-        self.local
-    }
-
-    /// Where this node listens, and where it is known to be reachable from outside, relays included. Sorted.
-    pub fn addresses(&self) -> watch::Receiver<Vec<Multiaddr>> {
-        self.addresses.clone()
-    }
-
-    /// Says that this node is reachable at `address`, for example because a port is forwarded to it. Peers are told
-    /// so, and a relay or rendezvous registration needs it. Addresses that peers saw are checked and announced
-    /// without being asked for.
-    pub async fn announce(&self, address: Multiaddr) {
-        self.command(|done| Command::Announce(address, done)).await;
-    }
-
-    /// Lets a peer connect from now on, and be dialled. It takes back an earlier [`block`](Self::block).
-    pub async fn allow(&self, peer: PeerKey) {
-        self.policy.allow(peer.peer_id());
-        self.command(|done| Command::StandingChanged(peer, done)).await;
-    }
-
-    /// Keeps a peer out from now on, even while the door is open, and cuts its connections at once. Frames of it that
-    /// were queued already are still received, then `Disconnected`.
-    pub async fn block(&self, peer: PeerKey) {
-        self.policy.block(peer.peer_id());
-        self.command(|done| Command::StandingChanged(peer, done)).await;
-    }
-
-    /// Opens or closes the door: while it is open, peers that are not known may connect, few at a time
-    /// ([`limits::MAX_STRANGERS`]), for a short time, and with few and small frames. Closing it cuts off those that
-    /// were not allowed meanwhile.
-    pub async fn admit_strangers(&self, admit: bool) {
-        self.policy.admit_strangers(admit);
-        self.command(Command::DoorMoved).await;
-    }
-
-    /// Dials a peer at the first [`limits::MAX_DIAL_ADDRESSES`] of these addresses: all at once, with a head start for
-    /// QUIC. `Connected` or `DialFailed` follows. Nothing happens while the peer is being dialled already, or is
-    /// connected; a relayed connection does not count if one of the addresses is not relayed.
-    pub async fn dial(&self, peer: PeerKey, addresses: Vec<Multiaddr>) {
-        self.command(|done| Command::Dial(peer, addresses, done)).await;
-    }
-
-    /// Queues a frame of at most [`limits::MAX_FRAME_BYTES`] for a peer whose `Connected` was received, and
-    /// `Disconnected` was not yet. Waits while [`limits::OUTGOING_FRAMES`] or [`limits::OUTGOING_BYTES`] are queued;
-    /// if the future is dropped meanwhile, nothing is queued. `Ok` does not say that the frame has arrived.
-    ///
-    /// Receive events while this waits: two peers that only send would wait for each other.
-    pub async fn send(&self, peer: PeerKey, frame: Bytes) -> Result<(), SendError> {
-        self.connections.send(peer, frame).await
-    }
-
-    /// Closes the connections with a peer, after writing what is queued for it within [`limits::DRAIN_TIME`]. It may
-    /// connect again.
-    pub async fn disconnect(&self, peer: PeerKey) {
-        self.command(|done| Command::Disconnect(peer, done)).await;
-    }
-
-    /// Closes every connection as [`disconnect`](Self::disconnect) does, and stops listening. Returns when that is
-    /// done, after at most [`limits::DRAIN_TIME`] and [`limits::CLOSE_TIME`], however slowly events are received.
-    pub async fn shutdown(&self) {
-        self.policy.close();
-        self.command(Command::Shutdown).await;
-    }
-
-    /// Waits until the command was carried out. If the driver is gone there is nothing to be done to it.
-    async fn command(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) {
-        let (done, carried_out) = oneshot::channel();
-        if self.commands.send(command(done)).await.is_ok() {
-            let _ = carried_out.await;
-        }
+    /// What this node does as a relay, and which relays it uses.
+    pub fn relaying(&self) -> watch::Receiver<Relaying> {
+        self.relaying.clone()
     }
 }

@@ -1,6 +1,7 @@
 //! Nodes on this machine, over real sockets. Every wait is for an event, and bounded.
 
 mod network {
+    mod change;
     mod hostile;
     pub mod node;
     mod relay;

@@ -13,6 +13,7 @@ use cairn_event_store::notary::{Notary, Noted, VerifyingKey};
 use cairn_event_store::sealed::Sealed;
 use cairn_event_store::sqlite::{OpenError, SqliteStore};
 use cairn_event_store::{Position, PostgresStore, SharedStore};
+use cairn_federation::Relaying;
 use cairn_follower::{Folder, FollowError, Gate, Guarded, Primary, Role as FolderRole, Shut, Standby};
 use cairn_projector::{
     Leases, PostgresProjection, Projection, Projector, SearchProjection, SearchReader, SqliteProjection,
@@ -79,6 +80,8 @@ pub struct Brain {
     pub kafka: OnceLock<Watched>,
     /// Shares memories with other brains, while this process does.
     sharing: Mutex<Option<Sharing>>,
+    /// What it relays meanwhile.
+    relaying: Mutex<Option<watch::Receiver<Relaying>>>,
     /// The brain's key.
     pub(crate) key: SigningKey,
     /// What is measured.
@@ -262,6 +265,7 @@ impl Brain {
             standby: OnceLock::new(),
             kafka: OnceLock::new(),
             sharing: Mutex::default(),
+            relaying: Mutex::default(),
             key,
             metrics,
             stopping: CancellationToken::new(),
@@ -310,6 +314,17 @@ impl Brain {
     /// Says what shares memories from now on.
     pub(crate) fn set_sharing(&self, sharing: Option<Sharing>) {
         *self.sharing.lock().unwrap_or_else(PoisonError::into_inner) = sharing;
+    }
+
+    /// What this process relays for other brains, and which relays it uses: nothing while it meets none over libp2p.
+    pub fn relaying(&self) -> Relaying {
+        let relaying = self.relaying.lock().unwrap_or_else(PoisonError::into_inner);
+        relaying.as_ref().map(|shown| shown.borrow().clone()).unwrap_or_default()
+    }
+
+    /// Says what it relays from now on.
+    pub(crate) fn set_relaying(&self, relaying: Option<watch::Receiver<Relaying>>) {
+        *self.relaying.lock().unwrap_or_else(PoisonError::into_inner) = relaying;
     }
 
     /// How far a projection has got, as its queries see it.

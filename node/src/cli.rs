@@ -79,6 +79,7 @@ pub async fn run(global: &Global, command: ClientCommand) -> Result<(), CliError
         ClientCommand::Space(args) => commands::sharing::space(client, screen, &args.command).await,
         ClientCommand::Share(args) => commands::sharing::share(client, screen, &args).await,
         ClientCommand::Shares => commands::sharing::shares(client, screen).await,
+        ClientCommand::Relay => commands::relay::run(client, screen).await,
         ClientCommand::Receipts => commands::sharing::receipts(client, screen).await,
         ClientCommand::Token(args) => commands::token::run(client, screen, &args.command).await,
         ClientCommand::Projections(args) => commands::projections::run(client, screen, args.command).await,

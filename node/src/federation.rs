@@ -22,7 +22,7 @@ use crate::config::{Config, FederationConfig};
 use crate::turns::Turns;
 use networks::Networks;
 use switchboard::Switchboard;
-use wires::{Order, Wires};
+use wires::{Early, Wires};
 
 /// Orders that wait for the networks.
 const QUEUED_ORDERS: usize = 256;
@@ -98,6 +98,7 @@ async fn meet_until(
             began.send_replace(Some(Err(format!("{error:#}"))));
         }
         brain.set_sharing(None);
+        brain.set_relaying(None);
         tokio::select! {
             () = stop.cancelled() => {}
             () = tokio::time::sleep(PAUSE) => {}
@@ -131,16 +132,13 @@ async fn meet(
     // Once it answers, it has said whom it knows. Were connections taken before that, friends would be refused.
     sharing.view().await.context("what is shared is not known")?;
     note_begun(brain);
-    let friends = match taken.try_recv() {
-        Ok(Order::Admit(devices, strangers)) => Some((devices, strangers)),
-        Ok(Order::Dial(..) | Order::Close(_)) | Err(_) => None,
-    };
-    let known = friends.as_ref().map_or(&[][..], |(devices, _)| devices);
-    let (networks, events) = Networks::start(secret, config, port, known).await?;
+    let early = Early::take(&mut taken);
+    let (networks, events) = Networks::start(secret, config, port, early.known()).await?;
     let switchboard = Switchboard::new(networks.clone(), Arc::clone(&wires), happenings);
-    tokio::spawn(switchboard.run(events, friends, taken));
+    tokio::spawn(switchboard.run(events, early, taken));
     wires.addresses_known(ADDRESSES_WITHIN).await;
     brain.set_sharing(Some(sharing));
+    brain.set_relaying(networks.relaying());
     began.send_replace(Some(Ok(())));
     // Its panic, if any, has been reported by the panic hook.
     let _ = task.await;

@@ -17,6 +17,7 @@ pub mod memories;
 pub mod past;
 pub mod projections;
 pub mod reads;
+pub mod relay;
 pub mod search;
 pub mod sharing;
 pub mod suggestions;
@@ -95,6 +96,7 @@ fn documented() -> OpenApiRouter<App> {
         .merge(tokens::routes())
         .merge(sharing::routes())
         .merge(devices::routes())
+        .merge(relay::routes())
         .merge(followers::routes())
         .merge(admin::routes())
 }
@@ -115,8 +117,8 @@ pub fn projector_service(app: App) -> Router {
 
 /// The service of a process that only meets other brains.
 pub fn federation_service(app: App) -> Router {
-    let (routes, _) =
-        admin::projector_routes().merge(sharing::routes()).merge(devices::routes()).split_for_parts();
+    let routes = admin::projector_routes().merge(sharing::routes());
+    let (routes, _) = routes.merge(devices::routes()).merge(relay::routes()).split_for_parts();
     layered(routes, app)
 }
 

@@ -55,6 +55,7 @@ const CONTRACT: &[&str] = &[
     "post /spaces/{space}/decision",
     "post /spaces/{space}/wishes/{wish}",
     "get /receipts",
+    "get /relay",
     "post /tokens",
     "delete /tokens/{id}",
     "get /projections",

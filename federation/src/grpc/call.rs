@@ -197,13 +197,16 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::PeerKey;
     use crate::network::queue;
+
+    const PEER: PeerKey = PeerKey::from_bytes([1; 32]);
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_given_up_and_a_slow_one_is_not() {
-        let (sender, frames) = queue::outgoing();
+        let (sender, frames) = queue::outgoing(PEER);
         for _ in 0..3 * ENCODE_FRAMES {
-            sender.clone().send(Bytes::from_static(b"frame")).await.expect("the queue is there");
+            sender.send(Bytes::from_static(b"frame")).await.expect("the queue is there");
         }
         let (outgoing, mut taken) = mpsc::channel(ENCODE_FRAMES);
         let since = Instant::now();
@@ -220,9 +223,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_queued_is_written_before_the_call_ends() {
-        let (sender, frames) = queue::outgoing();
+        let (sender, frames) = queue::outgoing(PEER);
         for _ in 0..10 {
-            sender.clone().send(Bytes::from_static(b"frame")).await.expect("the queue is there");
+            sender.send(Bytes::from_static(b"frame")).await.expect("the queue is there");
         }
         let (outgoing, mut taken) = mpsc::channel(ENCODE_FRAMES);
         write(outgoing, frames, std::future::ready(())).await.expect("there is room");
@@ -230,6 +233,6 @@ mod tests {
             assert_eq!(taken.recv().await.map(|queued| queued.frame), Some(Bytes::from_static(b"frame")));
         }
         assert!(taken.recv().await.is_none(), "the other side learns of the end");
-        assert!(sender.send(Bytes::new()).await.is_none(), "nothing more is queued");
+        assert!(sender.send(Bytes::new()).await.is_err(), "nothing more is queued");
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -23,6 +23,7 @@ use super::tls::Identity;
 use crate::network::door::Door;
 use crate::network::driver::hints::Hints;
 use crate::network::frames::Link;
+use crate::network::handle::Command;
 use crate::network::limits::{
     CLOSE_TIME, DIAL_TIME, DRAIN_TIME, MAX_DIAL_ADDRESSES, MAX_ESTABLISHED, MAX_ESTABLISHED_INCOMING,
     MAX_PENDING_INCOMING, MAX_PENDING_OUTGOING,
@@ -34,17 +35,6 @@ use crate::network::{DialFailure, NetworkEvent, PeerKey};
 
 /// How often what depends on time is looked at.
 const TICK: Duration = Duration::from_millis(250);
-
-/// What a handle asks for. The sender says that it was carried out.
-#[derive(Debug)]
-pub(super) enum Command {
-    StandingChanged(PeerKey, oneshot::Sender<()>),
-    DoorMoved(oneshot::Sender<()>),
-    Dial(PeerKey, Vec<Multiaddr>, oneshot::Sender<()>),
-    Disconnect(PeerKey, oneshot::Sender<()>),
-    Announce(Multiaddr, oneshot::Sender<()>),
-    Shutdown(oneshot::Sender<()>),
-}
 
 /// What happened on a connection, or on the way to one.
 pub(super) enum Happening {
@@ -109,9 +99,9 @@ impl Driver {
     pub(super) fn new(
         identity: Identity,
         policy: Arc<Policy>,
+        door: Door,
         listeners: Vec<TcpListener>,
-        events: mpsc::Sender<Envelope>,
-        addresses: watch::Sender<Vec<Multiaddr>>,
+        (events, addresses): (mpsc::Sender<Envelope>, watch::Sender<Vec<Multiaddr>>),
     ) -> Self {
         let (over, over_queue) = mpsc::channel(MAX_ESTABLISHED as usize);
         let (happenings, happened) = mpsc::channel(HAPPENING_QUEUE);
@@ -120,8 +110,8 @@ impl Driver {
             listen::listen(listener, identity.acceptor(), Arc::clone(&places), happenings.clone())
         });
         Self {
-            door: Door::new(Arc::clone(&policy)),
             policy,
+            door,
             connections: HashMap::new(),
             sessions: HashMap::new(),
             dials: HashMap::new(),
@@ -431,13 +421,13 @@ impl Driver {
 impl Driver {
     fn on_arrived(&mut self, arrival: Arrival) {
         let Arrival { stream, peer, from, .. } = arrival;
-        if let Err(refusal) = self.door.admit_inbound(&peer.peer_id()) {
-            return tracing::debug!(%from, %refusal, "a connection from outside is refused");
-        }
         if let Err(reason) = self.has_room_for(peer, true) {
             return tracing::debug!(%from, %peer, reason, "a connection from outside is refused");
         }
         let connection = self.next_connection();
+        if let Err(refusal) = self.door.admit_inbound(connection, peer.peer_id(), Instant::now()) {
+            return tracing::debug!(%from, %refusal, "a connection from outside is refused");
+        }
         let surroundings = self.note_connection(connection, peer, address::of_socket(from), true);
         self.tasks.spawn(connection::serve(stream, surroundings));
     }
@@ -521,7 +511,6 @@ impl Driver {
         from_outside: bool,
     ) -> ConnectionSurroundings {
         let close = CancellationToken::new();
-        self.door.entered(connection, peer.peer_id(), Instant::now());
         self.connections.insert(connection, Connection { peer, address, from_outside, close: close.clone() });
         ConnectionSurroundings { connection, happenings: self.happenings.clone(), close }
     }

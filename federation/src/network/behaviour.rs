@@ -70,7 +70,7 @@ pub(super) fn build(
         .with_relay_client(noise::Config::new, yamux_config)
         .map_err(|error| failed("the relay client", error))?;
     let mut swarm = builder
-        .with_behaviour(|keypair, relay| Behaviour::new(keypair, relay, mdns, config.relay_server, policy))
+        .with_behaviour(|keypair, relay| Behaviour::new(keypair, relay, mdns, config, policy))
         .map_err(|error| failed("the protocols", error))?
         .with_swarm_config(|swarm| {
             swarm
@@ -104,13 +104,23 @@ fn quic_config(mut config: libp2p::quic::Config) -> libp2p::quic::Config {
 }
 
 impl Behaviour {
+    /// To be called when the standing of a peer changed.
+    pub(super) fn standing_changed(&mut self, peer: PeerId) {
+        self.rendezvous_point.as_ref().inspect(|point| point.standing_changed(peer));
+        self.relay_server.as_ref().inspect(|server| server.standing_changed(peer));
+        self.reachability_server.standing_changed(peer);
+        // Last, because this wakes the connections.
+        self.frames.standing_changed(peer);
+    }
+
     fn new(
         keypair: &Keypair,
         relay: relay::client::Behaviour,
         mdns: Option<mdns::tokio::Behaviour>,
-        serves_relay: bool,
+        config: &NetworkConfig,
         policy: &Arc<Policy>,
     ) -> Self {
+        let (serves_relay, strangers) = (config.relay_server, config.strangers.clone());
         let local = keypair.public().to_peer_id();
         let ping = ping::Config::new().with_interval(limits::PING_INTERVAL).with_timeout(limits::PING_TIME);
         // Where this node listens inside its network concerns no stranger; friends learn it in other ways.
@@ -123,7 +133,7 @@ impl Behaviour {
         let relay_server = serves_relay
             .then(|| FriendsOnly::new(relay::Behaviour::new(local, relay_config()), Arc::clone(policy)));
         Self {
-            gate: gate::Behaviour::new(Arc::clone(policy)),
+            gate: gate::Behaviour::new(Arc::clone(policy), strangers),
             limits: connection_limits::Behaviour::new(connection_limits()),
             memory: memory_connection_limits::Behaviour::with_max_percentage(limits::MEMORY_SHARE),
             identify: identify::Behaviour::new(identify),

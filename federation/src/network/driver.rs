@@ -3,6 +3,7 @@
 mod dials;
 pub(crate) mod hints;
 mod punches;
+mod relayed;
 mod relays;
 
 use std::collections::{BTreeSet, HashMap};
@@ -13,34 +14,26 @@ use futures::StreamExt;
 use libp2p::core::transport::ListenerId;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{ConnectionId, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, identify, mdns, ping};
-use tokio::sync::{mpsc, oneshot, watch};
+use libp2p::{Multiaddr, PeerId, Swarm, identify, mdns, ping, relay};
+use tokio::sync::{mpsc, watch};
 
 use super::behaviour::{Behaviour, BehaviourEvent};
 use super::frames::{self, Link};
+use super::handle::Command;
 use super::limits::{CLOSE_TIME, DRAIN_TIME, MAX_ESTABLISHED};
 use super::policy::{Policy, Standing};
 use super::queue::Envelope;
+use super::relaying::Relaying;
 use super::session::{Over, Session, Stop, Surroundings};
 use super::{DialFailure, NetworkEvent, PeerKey};
 use dials::Dials;
 use hints::Hints;
 use punches::Punches;
+use relayed::Relayed;
 use relays::Relays;
 
 /// How often what depends on time is looked at.
 const TICK: Duration = Duration::from_millis(250);
-
-/// What a handle asks for. The sender says that it was carried out.
-#[derive(Debug)]
-pub(super) enum Command {
-    StandingChanged(PeerKey, oneshot::Sender<()>),
-    DoorMoved(oneshot::Sender<()>),
-    Dial(PeerKey, Vec<Multiaddr>, oneshot::Sender<()>),
-    Disconnect(PeerKey, oneshot::Sender<()>),
-    Announce(Multiaddr, oneshot::Sender<()>),
-    Shutdown(oneshot::Sender<()>),
-}
 
 pub(super) struct Driver {
     swarm: Swarm<Behaviour>,
@@ -50,10 +43,17 @@ pub(super) struct Driver {
     hints: Hints,
     punches: Punches,
     relays: Relays,
+    relayed: Relayed,
     events: mpsc::Sender<Envelope>,
     over: mpsc::Sender<Over>,
     over_queue: mpsc::Receiver<Over>,
-    addresses: watch::Sender<Vec<Multiaddr>>,
+    shown: Shown,
+}
+
+/// Where the driver shows what the handle can be asked for.
+pub(super) struct Shown {
+    pub(super) addresses: watch::Sender<Vec<Multiaddr>>,
+    pub(super) relaying: watch::Sender<Relaying>,
 }
 
 impl Driver {
@@ -62,8 +62,9 @@ impl Driver {
         policy: Arc<Policy>,
         relays: Vec<(PeerId, Multiaddr)>,
         events: mpsc::Sender<Envelope>,
-        addresses: watch::Sender<Vec<Multiaddr>>,
+        shown: Shown,
     ) -> Self {
+        let asks_friends = !shown.relaying.borrow().relays;
         let (over, over_queue) = mpsc::channel(MAX_ESTABLISHED as usize);
         Self {
             swarm,
@@ -72,11 +73,12 @@ impl Driver {
             dials: Dials::default(),
             hints: Hints::default(),
             punches: Punches::default(),
-            relays: Relays::new(relays),
+            relays: Relays::new(relays, asks_friends),
+            relayed: Relayed::default(),
             events,
             over,
             over_queue,
-            addresses,
+            shown,
         }
     }
 
@@ -152,7 +154,7 @@ impl Driver {
             }
             Standing::Relay | Standing::Stranger => {}
         }
-        self.swarm.behaviour_mut().frames.standing_changed(peer);
+        self.swarm.behaviour_mut().standing_changed(peer);
     }
 
     fn cut(&mut self, peer: PeerId) {
@@ -164,7 +166,7 @@ impl Driver {
     }
 
     fn cut_unwelcome(&mut self, now: Instant) {
-        for peer in self.swarm.behaviour().gate.unwelcome(now) {
+        for peer in self.swarm.behaviour_mut().gate.unwelcome(now) {
             tracing::debug!(%peer, "a stranger has to leave");
             self.cut(peer);
         }
@@ -199,7 +201,8 @@ impl Driver {
         }
         self.swarm.behaviour_mut().frames.on_tick();
         self.punch(now);
-        self.relays.on_tick(&mut self.swarm, now);
+        self.relays.on_tick(&mut self.swarm, &self.policy, now);
+        self.publish_relaying();
     }
 
     /// Tries again to get through to those whose frames pass a relay.
@@ -416,11 +419,8 @@ impl Driver {
                     self.dial_failed(peer, DialFailure::Refused);
                 }
             }
-            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
-                if info.public_key.to_peer_id() != peer_id {
-                    tracing::debug!(peer = %peer_id, "a peer identifies itself as another one");
-                    self.cut(peer_id);
-                }
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, connection_id, info }) => {
+                self.on_identified(peer_id, connection_id, &info);
             }
             BehaviourEvent::Ping(ping::Event { peer, connection, result: Err(failure) }) => match failure {
                 ping::Failure::Unsupported => {}
@@ -431,8 +431,18 @@ impl Driver {
             },
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.hints.discovered(found),
             BehaviourEvent::Rendezvous(event) => self.relays.on_rendezvous(event, &mut self.hints),
-            BehaviourEvent::Relay(event) => tracing::debug!(?event, "relay"),
-            BehaviourEvent::RelayServer(event) => tracing::debug!(?event, "relaying for others"),
+            BehaviourEvent::Relay(event) => {
+                tracing::debug!(?event, "relay");
+                if let relay::client::Event::ReservationReqAccepted { relay_peer_id, .. } = event {
+                    self.relays.on_reserved(relay_peer_id);
+                    self.publish_relaying();
+                }
+            }
+            BehaviourEvent::RelayServer(event) => {
+                tracing::debug!(?event, "relaying for others");
+                self.relayed.on_event(&event, |peer| self.swarm.is_connected(peer));
+                self.publish_relaying();
+            }
             BehaviourEvent::Dcutr(event) => tracing::debug!(?event, "punching a hole"),
             BehaviourEvent::Reachability(event) => tracing::debug!(?event, "reachability"),
             BehaviourEvent::Identify(_)
@@ -444,6 +454,23 @@ impl Driver {
                 match never {}
             }
         }
+    }
+
+    fn on_identified(&mut self, peer: PeerId, connection: ConnectionId, info: &identify::Info) {
+        if info.public_key.to_peer_id() != peer {
+            tracing::debug!(%peer, "a peer identifies itself as another one");
+            return self.cut(peer);
+        }
+        let relays = info.protocols.contains(&relay::HOP_PROTOCOL_NAME);
+        if !relays || self.policy.standing(&peer) != Standing::Friend {
+            return;
+        }
+        // Where it was reached it can be reached; where it says that it can be, perhaps.
+        let dialled = self.swarm.behaviour().frames.dialled_at(&peer, connection);
+        let told = info.listen_addrs.iter().filter(|address| !is_relayed(address));
+        let named = |address: &Multiaddr| address.clone().with_p2p(peer).ok();
+        let addresses = dialled.into_iter().chain(told).filter_map(named).collect();
+        self.relays.offered(peer, addresses, Instant::now());
     }
 
     /// The end of a connection over TCP waits for what was written to be sent, which is never. Its session does not.
@@ -474,12 +501,30 @@ impl Driver {
     fn publish_addresses(&self) {
         let all: BTreeSet<_> = self.swarm.listeners().chain(self.swarm.external_addresses()).cloned().collect();
         let all = Vec::from_iter(all);
-        self.addresses.send_if_modified(|current| {
-            let changed = *current != all;
-            *current = all;
-            changed
-        });
+        replace(&self.shown.addresses, all);
+        self.publish_relaying();
     }
+
+    fn publish_relaying(&self) {
+        let relays = self.shown.relaying.borrow().relays;
+        let own = *self.swarm.local_peer_id();
+        let reached = self.swarm.external_addresses().filter(|address| relays && !is_relayed(address));
+        // An address may have the name already.
+        let mut addresses: Vec<_> = reached.filter_map(|address| address.clone().with_p2p(own).ok()).collect();
+        addresses.sort();
+        let (reservations, circuits) = (self.relayed.reservations(), self.relayed.circuits());
+        let uses = self.relays.used();
+        replace(&self.shown.relaying, Relaying { relays, addresses, reservations, circuits, uses });
+    }
+}
+
+/// Tells those who wait only of what is new.
+fn replace<T: PartialEq>(shown: &watch::Sender<T>, new: T) {
+    shown.send_if_modified(|current| {
+        let changed = *current != new;
+        *current = new;
+        changed
+    });
 }
 
 fn is_relayed(address: &Multiaddr) -> bool {

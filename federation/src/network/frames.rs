@@ -159,6 +159,12 @@ impl Behaviour {
         self.peers.get(peer).is_some_and(|state| state.links.iter().any(|link| !link.relayed))
     }
 
+    /// Where a peer was dialled, if that was how this connection came about, and it is not relayed.
+    pub(super) fn dialled_at(&self, peer: &PeerId, connection: ConnectionId) -> Option<&Multiaddr> {
+        let link = self.peers.get(peer)?.link(connection)?;
+        (link.dialled && !link.relayed).then_some(&link.address)
+    }
+
     /// Relayed connections that are not in use.
     pub(super) fn relayed_beside(&self, peer: &PeerId) -> Vec<ConnectionId> {
         let Some(state) = self.peers.get(peer) else { return Vec::new() };

@@ -1,53 +1,60 @@
 //! Keeps a service for friends: to strangers the node does not even say that it speaks the protocol.
 
+mod handler;
+
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
-use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished};
-use libp2p::swarm::derive_prelude::Either;
 use libp2p::swarm::{
     ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
-    ToSwarm, dummy,
+    ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId};
 
 use super::policy::{Policy, Standing};
+use handler::Handler;
 
-/// A behaviour that learns only of connections whose peer was a friend when they were made. A stranger that was
-/// allowed since has to connect again.
+/// A behaviour that serves friends alone. A stranger that becomes one, because the two have been paired, is served from
+/// then on, on the connection that there is.
 ///
-/// The behaviour must notify handlers by their connection, never [any](libp2p::swarm::NotifyHandler::Any) of a peer's:
-/// that one could belong to a connection that it does not know of, which would panic.
+/// What the behaviour asks of others by itself is not held back.
 pub(super) struct FriendsOnly<B> {
     inner: B,
     policy: Arc<Policy>,
-    known: HashMap<ConnectionId, PeerId>,
+    /// Whether a connection is served, of each.
+    served: HashMap<ConnectionId, (PeerId, Arc<AtomicBool>)>,
 }
 
-impl<B> FriendsOnly<B> {
+impl<B: NetworkBehaviour> FriendsOnly<B> {
     pub(super) fn new(inner: B, policy: Arc<Policy>) -> Self {
-        Self { inner, policy, known: HashMap::new() }
+        Self { inner, policy, served: HashMap::new() }
     }
 
-    fn admits(&mut self, connection: ConnectionId, peer: PeerId) -> bool {
-        let admits = self.policy.standing(&peer) == Standing::Friend;
-        if admits {
-            self.known.insert(connection, peer);
+    /// To be called when the standing of a peer changed. It takes effect with the next thing that its connections do.
+    pub(super) fn standing_changed(&self, peer: PeerId) {
+        let is_friend = self.is_friend(&peer);
+        for (_, served) in self.served.values().filter(|(of, _)| *of == peer) {
+            served.store(is_friend, Ordering::Relaxed);
         }
-        admits
     }
 
-    /// How many other connections of this peer the behaviour knows of.
-    fn others(&self, connection: ConnectionId, peer: PeerId) -> usize {
-        self.known.iter().filter(|(other, of)| **other != connection && **of == peer).count()
+    fn is_friend(&self, peer: &PeerId) -> bool {
+        self.policy.standing(peer) == Standing::Friend
+    }
+
+    fn guard(&mut self, connection: ConnectionId, peer: PeerId, inner: THandler<B>) -> THandler<Self> {
+        let served = Arc::new(AtomicBool::new(self.is_friend(&peer)));
+        self.served.insert(connection, (peer, Arc::clone(&served)));
+        Handler::new(inner, served)
     }
 }
 
 impl<B: NetworkBehaviour> NetworkBehaviour for FriendsOnly<B> {
-    type ConnectionHandler = Either<THandler<B>, dummy::ConnectionHandler>;
+    type ConnectionHandler = Handler<THandler<B>>;
     type ToSwarm = B::ToSwarm;
 
     fn handle_pending_inbound_connection(
@@ -66,10 +73,8 @@ impl<B: NetworkBehaviour> NetworkBehaviour for FriendsOnly<B> {
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        if !self.admits(connection, peer) {
-            return Ok(Either::Right(dummy::ConnectionHandler));
-        }
-        self.inner.handle_established_inbound_connection(connection, peer, local, remote).map(Either::Left)
+        let inner = self.inner.handle_established_inbound_connection(connection, peer, local, remote)?;
+        Ok(self.guard(connection, peer, inner))
     }
 
     fn handle_pending_outbound_connection(
@@ -90,44 +95,22 @@ impl<B: NetworkBehaviour> NetworkBehaviour for FriendsOnly<B> {
         role: Endpoint,
         port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        if !self.admits(connection, peer) {
-            return Ok(Either::Right(dummy::ConnectionHandler));
-        }
-        self.inner.handle_established_outbound_connection(connection, peer, address, role, port).map(Either::Left)
+        let inner = self.inner.handle_established_outbound_connection(connection, peer, address, role, port)?;
+        Ok(self.guard(connection, peer, inner))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
-        match event {
-            FromSwarm::ConnectionEstablished(made) => {
-                if self.known.contains_key(&made.connection_id) {
-                    let other_established = self.others(made.connection_id, made.peer_id);
-                    let made = ConnectionEstablished { other_established, ..made };
-                    self.inner.on_swarm_event(FromSwarm::ConnectionEstablished(made));
-                }
-            }
-            FromSwarm::ConnectionClosed(closed) => {
-                if self.known.remove(&closed.connection_id).is_some() {
-                    let remaining_established = self.others(closed.connection_id, closed.peer_id);
-                    let closed = ConnectionClosed { remaining_established, ..closed };
-                    self.inner.on_swarm_event(FromSwarm::ConnectionClosed(closed));
-                }
-            }
-            FromSwarm::AddressChange(change) => {
-                if self.known.contains_key(&change.connection_id) {
-                    self.inner.on_swarm_event(FromSwarm::AddressChange(change));
-                }
-            }
-            FromSwarm::DialFailure(failure) => {
-                self.known.remove(&failure.connection_id);
-                self.inner.on_swarm_event(FromSwarm::DialFailure(failure));
-            }
-            FromSwarm::ListenFailure(failure) => {
-                self.known.remove(&failure.connection_id);
-                self.inner.on_swarm_event(FromSwarm::ListenFailure(failure));
-            }
-            // The rest is about no connection.
-            other => self.inner.on_swarm_event(other),
+        let gone = match &event {
+            FromSwarm::ConnectionClosed(closed) => Some(closed.connection_id),
+            FromSwarm::DialFailure(failure) => Some(failure.connection_id),
+            FromSwarm::ListenFailure(failure) => Some(failure.connection_id),
+            // The rest is about no connection that ends.
+            _ => None,
+        };
+        if let Some(connection) = gone {
+            self.served.remove(&connection);
         }
+        self.inner.on_swarm_event(event);
     }
 
     fn on_connection_handler_event(
@@ -136,13 +119,10 @@ impl<B: NetworkBehaviour> NetworkBehaviour for FriendsOnly<B> {
         connection: ConnectionId,
         event: THandlerOutEvent<Self>,
     ) {
-        match event {
-            Either::Left(event) => self.inner.on_connection_handler_event(peer, connection, event),
-            Either::Right(never) => match never {},
-        }
+        self.inner.on_connection_handler_event(peer, connection, event);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        self.inner.poll(cx).map(|event| event.map_in(Either::Left))
+        self.inner.poll(cx)
     }
 }

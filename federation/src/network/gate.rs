@@ -13,7 +13,7 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 
-use super::door::Door;
+use super::door::{Door, Strangers};
 use super::policy::Policy;
 
 /// libp2p's own allow list knows only friends. This one also lets in strangers while the door is open, few at a time,
@@ -23,12 +23,12 @@ pub(super) struct Behaviour {
 }
 
 impl Behaviour {
-    pub(super) fn new(policy: Arc<Policy>) -> Self {
-        Self { door: Door::new(policy) }
+    pub(super) fn new(policy: Arc<Policy>, places: Strangers) -> Self {
+        Self { door: Door::new(policy, places) }
     }
 
     /// See [`Door::unwelcome`].
-    pub(super) fn unwelcome(&self, now: Instant) -> Vec<PeerId> {
+    pub(super) fn unwelcome(&mut self, now: Instant) -> Vec<PeerId> {
         self.door.unwelcome(now)
     }
 }
@@ -39,12 +39,12 @@ impl NetworkBehaviour for Behaviour {
 
     fn handle_established_inbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.door.admit_inbound(&peer).map_err(ConnectionDenied::new)?;
+        self.door.admit_inbound(connection, peer, Instant::now()).map_err(ConnectionDenied::new)?;
         Ok(dummy::ConnectionHandler)
     }
 
@@ -73,10 +73,9 @@ impl NetworkBehaviour for Behaviour {
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
         match event {
-            FromSwarm::ConnectionEstablished(made) => {
-                self.door.entered(made.connection_id, made.peer_id, Instant::now());
-            }
             FromSwarm::ConnectionClosed(closed) => self.door.left(closed.connection_id),
+            // Another behaviour has refused it.
+            FromSwarm::ListenFailure(failure) => self.door.left(failure.connection_id),
             // Everything else is no concern of a gate; libp2p may add more at any time.
             _ => {}
         }

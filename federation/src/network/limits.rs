@@ -6,10 +6,10 @@ use std::time::Duration;
 /// The largest frame, in bytes, without its 4-byte length. A longer one closes the connection.
 pub const MAX_FRAME_BYTES: usize = 1024 * 1024;
 
-/// How many frames wait to be written to one peer, before [`Network::send`](super::Network::send) waits.
+/// How many frames wait to be written to one peer, before [`Handle::send`](super::Handle::send) waits.
 pub const OUTGOING_FRAMES: usize = 1024;
 
-/// How many bytes of frames wait to be written to one peer, before [`Network::send`](super::Network::send) waits.
+/// How many bytes of frames wait to be written to one peer, before [`Handle::send`](super::Handle::send) waits.
 pub const OUTGOING_BYTES: usize = 4 * 1024 * 1024;
 
 /// How many bytes of frames from one peer wait to be received, before its substream is no longer read.
@@ -22,7 +22,7 @@ pub const EVENT_QUEUE: usize = 256;
 /// Frames, connections and disconnections never are.
 pub const HINT_QUEUE: usize = 1024;
 
-/// How many commands of [`Network`](super::Network) wait for the task that owns the swarm.
+/// How many commands of [`Handle`](super::Handle) wait for the task that owns the swarm.
 pub const COMMAND_QUEUE: usize = 64;
 
 /// How many addresses of one dial are tried; the rest is ignored.
@@ -98,6 +98,13 @@ pub const STRANGER_BYTES: usize = 256 * 1024;
 
 /// How long after a relay was lost, or could not be reached, the next attempt is made.
 pub const RELAY_RETRY: Duration = Duration::from_secs(15);
+/// Friends that relay are asked to as long as fewer relays than this keep this node reachable: should one go away, there
+/// is another.
+pub const RELAYS_WANTED: usize = 2;
+/// How many friends that relay are remembered, of which some are asked.
+pub const MAX_FRIENDLY_RELAYS: usize = 16;
+/// How long a friend that relays and has refused a few times, or was not there, is left alone.
+pub const FRIENDLY_RELAY_PAUSE: Duration = Duration::from_secs(10 * 60);
 /// How often registrations of others are asked for at a rendezvous point, and the own one is made anew if need be.
 pub const RENDEZVOUS_INTERVAL: Duration = Duration::from_secs(15);
 /// How long a registration at a rendezvous point lasts, in seconds: the least that the protocol permits.

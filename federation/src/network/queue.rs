@@ -49,9 +49,11 @@ pub(crate) struct Connections {
     outgoing: Mutex<HashMap<PeerKey, Outgoing>>,
 }
 
-/// The way to the task that writes to a peer.
+/// The way to the task that writes to a peer, from one `Connected` to its `Disconnected`. What is sent on it later is
+/// refused, whatever connection there is by then.
 #[derive(Clone, Debug)]
-pub(crate) struct Outgoing {
+pub struct Outgoing {
+    peer: PeerKey,
     frames: mpsc::Sender<Queued>,
     bytes: Arc<Semaphore>,
 }
@@ -70,9 +72,9 @@ pub(crate) fn events(connections: Arc<Connections>) -> (mpsc::Sender<Envelope>, 
 }
 
 /// A queue for frames to one peer, with both of its ends.
-pub(crate) fn outgoing() -> (Outgoing, mpsc::Receiver<Queued>) {
+pub(crate) fn outgoing(peer: PeerKey) -> (Outgoing, mpsc::Receiver<Queued>) {
     let (frames, queue) = mpsc::channel(OUTGOING_FRAMES);
-    (Outgoing { frames, bytes: Arc::new(Semaphore::new(OUTGOING_BYTES)) }, queue)
+    (Outgoing { peer, frames, bytes: Arc::new(Semaphore::new(OUTGOING_BYTES)) }, queue)
 }
 
 /// How many permits a frame of so many bytes takes.
@@ -131,25 +133,38 @@ impl Envelope {
 }
 
 impl Connections {
+    pub(crate) fn outgoing(&self, peer: PeerKey) -> Option<Outgoing> {
+        self.outgoing.lock().get(&peer).cloned()
+    }
+
     pub(crate) async fn send(&self, peer: PeerKey, frame: Bytes) -> Result<(), SendError> {
-        if frame.len() > MAX_FRAME_BYTES {
-            return Err(SendError::TooLong { peer, length: frame.len() });
-        }
-        let outgoing = self.outgoing.lock().get(&peer).cloned();
-        let outgoing = outgoing.ok_or(SendError::NotConnected { peer })?;
-        outgoing.send(frame).await.ok_or(SendError::NotConnected { peer })
+        let Some(outgoing) = self.outgoing(peer) else { return Err(SendError::NotConnected { peer }) };
+        outgoing.send(frame).await
     }
 }
 
 impl Outgoing {
+    /// Queues a frame as [`Handle::send`](super::Handle::send) does, for this connection and no other.
+    ///
+    /// # Errors
+    /// When the frame is too long, or nothing is written on this connection any more. `Disconnected` follows then, if
+    /// it was not received yet.
+    pub async fn send(&self, frame: Bytes) -> Result<(), SendError> {
+        let peer = self.peer;
+        if frame.len() > MAX_FRAME_BYTES {
+            return Err(SendError::TooLong { peer, length: frame.len() });
+        }
+        self.queue(frame).await.ok_or(SendError::NotConnected { peer })
+    }
+
     /// `None` if the other end is gone.
-    pub(crate) async fn send(self, frame: Bytes) -> Option<()> {
+    async fn queue(&self, frame: Bytes) -> Option<()> {
         // The place in the queue comes first: it is what ends the wait when the other end goes away.
         let place = self.frames.reserve().await.ok()?;
         let permit = tokio::select! {
             biased;
             () = self.frames.closed() => None,
-            permit = self.bytes.acquire_many_owned(weight(frame.len())) => permit.ok(),
+            permit = Arc::clone(&self.bytes).acquire_many_owned(weight(frame.len())) => permit.ok(),
         }?;
         place.send(Queued { frame, _permit: permit });
         Some(())

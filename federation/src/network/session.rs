@@ -215,7 +215,7 @@ impl Task {
             _ = self.stop.wait_for(|stop| *stop != Stop::No) => None,
             place = self.events.reserve() => place.ok(),
         }?;
-        let (outgoing, queue) = queue::outgoing();
+        let (outgoing, queue) = queue::outgoing(self.peer);
         let Link { address, relayed, .. } = self.link.clone();
         self.reported.store(true, Ordering::Release);
         place.send(Envelope::connected(NetworkEvent::Connected { peer: self.peer, address, relayed }, outgoing));

@@ -1,13 +1,15 @@
 //! Nodes that find and reach each other through a third one, over real sockets of this machine.
 
-use super::node::{Node, QUIC, TCP, in_time, listening_on, secret_beside};
 use std::cmp::Ordering;
 
 use bytes::Bytes;
-use cairn_federation::{DialFailure, Multiaddr, NetworkConfig, NetworkEvent};
+use cairn_federation::network::limits::RELAYS_WANTED;
+use cairn_federation::{DialFailure, Multiaddr, NetworkConfig, NetworkEvent, RelayOrigin, Relaying};
+
+use super::node::{Node, QUIC, TCP, in_time, listening_on, secret_beside};
 
 /// A relay that knows its own address, and the address with its name.
-async fn relay(listen: &[&str]) -> (Node, Multiaddr) {
+pub async fn relay(listen: &[&str]) -> (Node, Multiaddr) {
     let relay = Node::start(NetworkConfig { relay_server: true, ..listening_on(listen) });
     let address = relay.addresses().await.first().expect("it listens").clone();
     relay.network.announce(address.clone()).await;
@@ -16,14 +18,14 @@ async fn relay(listen: &[&str]) -> (Node, Multiaddr) {
 }
 
 /// A node that is reached by this relay, and by these addresses.
-async fn guest(listen: &[&str], relay: &Node, address: &Multiaddr) -> Node {
+pub async fn guest(listen: &[&str], relay: &Node, address: &Multiaddr) -> Node {
     let guest = Node::start(NetworkConfig { relays: vec![address.clone()], ..listening_on(listen) });
     relay.network.allow(guest.key()).await;
     guest
 }
 
 /// The address at which a node is reached through a relay, once it is.
-async fn circuit(node: &Node) -> Multiaddr {
+pub async fn circuit(node: &Node) -> Multiaddr {
     let is_circuit = |address: &&Multiaddr| address.to_string().contains("/p2p-circuit");
     let mut addresses = node.network.addresses();
     let all = in_time(addresses.wait_for(|all| all.iter().any(|address| is_circuit(&address)))).await;
@@ -199,4 +201,80 @@ fn multicast_works() -> std::io::Result<()> {
     socket.set_read_timeout(Some(std::time::Duration::from_secs(1)))?;
     socket.send_to(b"cairn", (GROUP, socket.local_addr()?.port()))?;
     socket.recv(&mut [0; 16]).map(drop)
+}
+
+/// What a node says that it relays and uses, once it is so.
+async fn relaying(node: &Node, is_so: impl FnMut(&Relaying) -> bool) -> Relaying {
+    let mut relaying = node.network.relaying();
+    in_time(relaying.wait_for(is_so)).await.expect("the node runs").clone()
+}
+
+/// A node without configured relays, which has come to know the relay as a friend: a stranger before, as in pairing.
+async fn paired(relay: &mut Node) -> Node {
+    let mut friend = Node::start(listening_on(&[]));
+    relay.network.admit_strangers(true).await;
+    friend.network.allow(relay.key()).await;
+    friend.dial(relay).await;
+    friend.connected_to(relay).await;
+    relay.connected_to(&friend).await;
+    relay.network.allow(friend.key()).await;
+    friend
+}
+
+#[tokio::test]
+async fn a_friend_that_relays_is_used_as_soon_as_two_are_friends() {
+    let (mut relay, address) = relay(&[QUIC]).await;
+    let (mut a, mut b) = (paired(&mut relay).await, paired(&mut relay).await);
+    let (of_a, _) = (circuit(&a).await, circuit(&b).await);
+    let uses = relaying(&a, |all| all.uses.iter().any(|used| used.reserved)).await.uses;
+    assert_eq!(uses.len(), 1);
+    assert_eq!((uses[0].relay, uses[0].origin), (relay.key(), RelayOrigin::Friend));
+    let shown = relaying(&relay, |all| all.reservations == 2).await;
+    assert_eq!((shown.relays, shown.addresses, shown.uses), (true, vec![address], Vec::new()));
+    a.network.allow(b.key()).await;
+    b.network.allow(a.key()).await;
+    b.network.dial(a.key(), vec![of_a]).await;
+    for come in [event_about(&mut a, &b).await, event_about(&mut b, &a).await] {
+        assert!(matches!(come, NetworkEvent::Connected { relayed: true, .. }), "{come:?}");
+    }
+    relaying(&relay, |all| all.circuits == 1).await;
+    b.network.disconnect(a.key()).await;
+    relaying(&relay, |all| all.circuits == 0).await;
+}
+
+#[tokio::test]
+async fn no_more_friends_are_asked_to_relay_than_are_wanted_and_none_that_is_no_friend() {
+    let node = Node::start(listening_on(&[]));
+    let mut relays = Vec::new();
+    for _ in 0..RELAYS_WANTED + 1 {
+        let (relay, _) = relay(&[QUIC]).await;
+        relay.network.allow(node.key()).await;
+        node.network.allow(relay.key()).await;
+        node.dial(&relay).await;
+        relays.push(relay);
+    }
+    let in_use = |all: &Relaying| all.uses.iter().filter(|used| used.reserved).count() == RELAYS_WANTED;
+    let used = relaying(&node, in_use).await.uses;
+    assert_eq!(used.len(), RELAYS_WANTED);
+    let blocked = used[0].relay;
+    node.network.block(blocked).await;
+    let used = relaying(&node, |all| in_use(all) && all.uses.iter().all(|used| used.relay != blocked)).await.uses;
+    assert_eq!(used.len(), RELAYS_WANTED, "the third one took its place");
+}
+
+#[tokio::test]
+async fn a_node_that_relays_asks_no_friend_to() {
+    let (relay_a, _) = relay(&[QUIC]).await;
+    let (relay_b, _) = relay(&[QUIC]).await;
+    relay_a.network.allow(relay_b.key()).await;
+    relay_b.network.allow(relay_a.key()).await;
+    relay_a.dial(&relay_b).await;
+    let node = Node::start(listening_on(&[]));
+    for relay in [&relay_a, &relay_b] {
+        relay.network.allow(node.key()).await;
+        node.network.allow(relay.key()).await;
+        node.dial(relay).await;
+    }
+    relaying(&node, |all| all.uses.iter().filter(|used| used.reserved).count() == 2).await;
+    assert!(relay_a.network.relaying().borrow().uses.is_empty());
 }

@@ -216,6 +216,9 @@ pub enum ClientCommand {
     /// List who has received what, as they have signed it
     #[command(display_order = 49)]
     Receipts,
+    /// Show what this node relays for others, and which relays keep it reachable
+    #[command(display_order = 49)]
+    Relay,
     /// Make, list and revoke tokens for agents and programs
     #[command(display_order = 50)]
     Token(TokenArgs),

@@ -9,6 +9,7 @@ pub mod history;
 pub mod import;
 pub mod list;
 pub mod projections;
+pub mod relay;
 pub mod replay;
 pub mod review;
 pub mod search;

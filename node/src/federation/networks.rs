@@ -1,9 +1,9 @@
 //! The networks of a node: libp2p, and gRPC for those that reach each other plainly.
 
 use anyhow::{Context, Result, ensure};
-use bytes::Bytes;
 use cairn_federation::{
-    GrpcConfig, GrpcNetwork, Multiaddr, Network, NetworkConfig, NetworkEvents, PeerKey, SendError, grpc,
+    GrpcConfig, GrpcNetwork, Multiaddr, Network, NetworkConfig, NetworkEvents, Outgoing, PeerKey, Relaying,
+    Strangers, grpc,
 };
 use cairn_sync::key::DeviceKey;
 use tokio::sync::watch;
@@ -38,10 +38,15 @@ impl Networks {
     ) -> Result<(Self, Events)> {
         let announced = config.announce.iter().map(parse).collect::<Result<Vec<_>>>()?;
         let friends: Vec<PeerKey> = known.iter().map(|device| key(*device)).collect();
-        let listening = GrpcConfig { listen: config.grpc_listen.clone(), friends: friends.clone() };
+        let strangers = Strangers::default();
+        let listening = GrpcConfig {
+            listen: config.grpc_listen.clone(),
+            friends: friends.clone(),
+            strangers: strangers.clone(),
+        };
         let (grpc, of_grpc) = GrpcNetwork::start(secret, listening)
             .context("other brains cannot be listened for over gRPC; see grpc_listen of [federation]")?;
-        let (libp2p, of_libp2p) = libp2p(secret, config, port, friends)?.unzip();
+        let (libp2p, of_libp2p) = libp2p(secret, config, port, (friends, strangers))?.unzip();
         let (over_grpc, others): (Vec<_>, Vec<_>) = announced.into_iter().partition(grpc::speaks);
         let unknown = config.grpc_listen.iter().any(|at| at.ip().is_unspecified()) && over_grpc.is_empty();
         if unknown {
@@ -82,11 +87,11 @@ impl Networks {
         }
     }
 
-    pub(super) async fn send(&self, way: Way, device: DeviceKey, frame: Bytes) -> Result<(), SendError> {
+    /// The way to a device, as long as the connection lasts of which was heard last.
+    pub(super) fn outgoing(&self, way: Way, device: DeviceKey) -> Option<Outgoing> {
         match (way, &self.libp2p) {
-            (Way::Libp2p, Some(libp2p)) => libp2p.send(key(device), frame).await,
-            (Way::Libp2p, None) => Err(SendError::NotConnected { peer: key(device) }),
-            (Way::Grpc, _) => self.grpc.send(key(device), frame).await,
+            (Way::Libp2p, libp2p) => libp2p.as_ref()?.outgoing(key(device)),
+            (Way::Grpc, _) => self.grpc.outgoing(key(device)),
         }
     }
 
@@ -114,8 +119,13 @@ impl Networks {
     /// Where others can connect, by network.
     pub(super) fn addresses(&self) -> Vec<watch::Receiver<Vec<Multiaddr>>> {
         // Those of gRPC first: they are few, and an invitation has room for some only.
-        let libp2p = self.libp2p.iter().map(Network::addresses);
+        let libp2p = self.libp2p.iter().map(|libp2p| libp2p.addresses());
         std::iter::once(self.grpc.addresses()).chain(libp2p).collect()
+    }
+
+    /// What is relayed, if there is a network that relays.
+    pub(super) fn relaying(&self) -> Option<watch::Receiver<Relaying>> {
+        self.libp2p.as_ref().map(Network::relaying)
     }
 
     pub(super) async fn shutdown(&self) {
@@ -132,7 +142,7 @@ fn libp2p(
     secret: [u8; 32],
     config: &FederationConfig,
     port: u16,
-    friends: Vec<PeerKey>,
+    (friends, strangers): (Vec<PeerKey>, Strangers),
 ) -> Result<Option<(Network, NetworkEvents)>> {
     let listen: Vec<Multiaddr> = config.listen.iter().map(parse).collect::<Result<_>>()?;
     if !config.libp2p {
@@ -147,6 +157,7 @@ fn libp2p(
         relay_server: config.relay,
         relays,
         friends,
+        strangers,
     };
     let chosen = own(port.checked_add(1).unwrap_or(0));
     match Network::start(secret, chosen.clone()) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cairn_federation::{Multiaddr, NetworkEvent, NetworkEvents, SendError};
+use cairn_federation::{Multiaddr, NetworkEvent, NetworkEvents, Outgoing, SendError};
 use cairn_sharing::Happening;
 use cairn_sync::key::DeviceKey;
 use tokio::sync::{mpsc, watch};
@@ -15,7 +15,7 @@ use tracing::debug;
 
 use super::networks::{Events, Networks};
 use super::ways::{Come, Way, Ways};
-use super::wires::{Order, Wires};
+use super::wires::{Early, Order, Wires};
 
 /// Frames that wait for one device. What it has not asked for is bounded by the engine; one that does not take what it has asked for is cut off.
 const QUEUED_FRAMES: usize = 256;
@@ -46,18 +46,13 @@ impl Switchboard {
         Self { networks, wires, happenings, ways, admitted, later, told }
     }
 
-    /// Runs until nobody orders anything any more, or nobody is told. Who is known already comes first.
-    pub(super) async fn run(
-        mut self,
-        events: Events,
-        known: Option<(Vec<DeviceKey>, bool)>,
-        mut orders: mpsc::Receiver<Order>,
-    ) {
+    /// Runs until nobody orders anything any more, or nobody is told. What was ordered already comes first.
+    pub(super) async fn run(mut self, events: Events, early: Early, mut orders: mpsc::Receiver<Order>) {
         let Events { mut libp2p, mut grpc } = events;
         let mut addresses = self.networks.addresses();
         self.publish_addresses(&mut addresses);
-        if let Some((devices, strangers)) = known {
-            self.admit(devices, strangers).await;
+        for order in early.into_orders() {
+            self.obey(order).await;
         }
         let happenings = self.happenings.clone();
         loop {
@@ -121,7 +116,11 @@ impl Switchboard {
         let mut ways = self.networks.ways(addresses).into_iter();
         let Some((first, at)) = ways.next() else {
             debug!(%device, "it has no address of a network that this node is in");
-            return self.told.push_back(Told::Happening(Happening::Disconnected { device }));
+            // One that has come by itself meanwhile is not gone because of that.
+            if self.ways.uses(device).is_none() {
+                self.told.push_back(Told::Happening(Happening::Disconnected { device }));
+            }
+            return;
         };
         let mut dialled = BTreeSet::from([first]);
         for (second, at) in ways {
@@ -155,9 +154,12 @@ impl Switchboard {
         match told {
             Told::Happening(happening) => happening,
             Told::Connected { device, way, address } => {
-                let (queue, frames) = mpsc::channel(QUEUED_FRAMES);
-                self.wires.set_queue(device, Some(queue));
-                tokio::spawn(deliver(self.networks.clone(), way, device, frames));
+                // Nothing was heard of any network since that of the connection: it is this one, or it has ended.
+                if let Some(outgoing) = self.networks.outgoing(way, device) {
+                    let (queue, frames) = mpsc::channel(QUEUED_FRAMES);
+                    self.wires.set_queue(device, Some(queue));
+                    tokio::spawn(deliver(self.networks.clone(), (way, device), outgoing, frames));
+                }
                 Happening::Connected { device, address: address.to_string() }
             }
         }
@@ -218,9 +220,16 @@ impl Switchboard {
     }
 }
 
-async fn deliver(networks: Networks, way: Way, device: DeviceKey, mut frames: mpsc::Receiver<Bytes>) {
+/// Hands on frames for one connection and no other: what is left when it ends is lost with it, and must not be the first that the next one
+/// carries.
+async fn deliver(
+    networks: Networks,
+    (way, device): (Way, DeviceKey),
+    outgoing: Outgoing,
+    mut frames: mpsc::Receiver<Bytes>,
+) {
     while let Some(frame) = frames.recv().await {
-        if let Err(error) = networks.send(way, device, frame).await {
+        if let Err(error) = outgoing.send(frame).await {
             debug!(%device, %error, "a frame was not sent");
             if matches!(error, SendError::TooLong { .. }) {
                 networks.disconnect(way, device).await;

@@ -18,11 +18,34 @@ pub(super) enum Order {
     Admit(Vec<DeviceKey>, bool),
 }
 
+/// What was ordered before there were networks, in its order.
+pub(super) struct Early(Vec<Order>);
+
 /// Takes what the service says to the networks.
 pub(super) struct Wires {
     orders: mpsc::Sender<Order>,
     queues: Mutex<BTreeMap<DeviceKey, mpsc::Sender<Bytes>>>,
     addresses: watch::Sender<Vec<String>>,
+}
+
+impl Early {
+    /// Takes all that was ordered by now.
+    pub(super) fn take(orders: &mut mpsc::Receiver<Order>) -> Self {
+        Self(std::iter::from_fn(|| orders.try_recv().ok()).collect())
+    }
+
+    /// The devices that may connect, by what was said last.
+    pub(super) fn known(&self) -> &[DeviceKey] {
+        let admitted = self.0.iter().rev().find_map(|order| match order {
+            Order::Admit(devices, _) => Some(devices.as_slice()),
+            Order::Dial(..) | Order::Close(_) => None,
+        });
+        admitted.unwrap_or_default()
+    }
+
+    pub(super) fn into_orders(self) -> Vec<Order> {
+        self.0
+    }
 }
 
 impl Wires {
@@ -81,5 +104,31 @@ impl Transport for Wires {
 
     fn addresses(&self) -> Vec<String> {
         self.addresses.borrow().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+
+    use super::*;
+
+    #[test]
+    fn nothing_that_is_ordered_early_is_lost() {
+        let [one, other] = [1, 2].map(|byte| DeviceKey::of(&SigningKey::from_bytes(&[byte; 32])));
+        let (orders, mut taken) = mpsc::channel(8);
+        let wires = Wires::new(orders);
+        wires.dial(one, vec!["/ip4/192.0.2.1/tcp/1".to_owned()]);
+        wires.admit(vec![one], false);
+        wires.admit(vec![one, other], true);
+        wires.dial(other, Vec::new());
+        let early = Early::take(&mut taken);
+        assert_eq!(early.known(), [one, other]);
+        let dialled = early.into_orders().into_iter().filter_map(|order| match order {
+            Order::Dial(device, _) => Some(device),
+            Order::Admit(..) | Order::Close(_) => None,
+        });
+        assert_eq!(dialled.collect::<Vec<_>>(), [one, other]);
+        assert!(taken.try_recv().is_err());
     }
 }

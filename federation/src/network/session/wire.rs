@@ -223,11 +223,11 @@ mod tests {
         let sizes = [0, 1, 100, COPY_BYTES, COPY_BYTES + 1, READ_BYTES - 1, READ_BYTES, READ_BYTES + 1, 300_000];
         let sizes = sizes.into_iter().chain([MAX_FRAME_BYTES]).chain(std::iter::repeat_n(50, 20));
         let frames: Vec<Bytes> = sizes.enumerate().map(|(i, size)| Bytes::from(vec![i as u8; size])).collect();
-        let (outgoing, queue) = queue::outgoing();
+        let (outgoing, queue) = queue::outgoing(PEER);
         let mut written = Vec::new();
         let send = async {
             for frame in frames.clone() {
-                outgoing.clone().send(frame).await.expect("the queue is being written");
+                outgoing.send(frame).await.expect("the queue is being written");
             }
             drop(outgoing);
         };
