@@ -269,7 +269,7 @@ mod tests {
         one.hand_on(REACH, page(REACH + 700, false));
         assert_eq!(lately.state().pages.len(), 1);
         one.stand(REACH + 700);
-        one.hand_on(REACH + 700, &batch(REACH + 900), false);
+        one.hand_on(REACH + 700, page(REACH + 900, false));
         assert_eq!(lately.state().pages.len(), 2, "the one that made it has not passed it yet");
         one.stand(REACH + 900);
         assert_eq!(lately.state().pages.len(), 1, "the other is too far behind for the second");

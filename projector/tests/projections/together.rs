@@ -139,7 +139,7 @@ async fn two_builds_read_the_log_once() {
 /// Makes many memories in one append.
 async fn import(log: &mut Log, memories: usize) {
     for number in 0..memories {
-        let claims = vec![(FieldName::title(), format!("number {number}").into())];
+        let claims = vec![(FieldName::title(), format!("number {number}").as_str().into())];
         let create = Command::CreateMemory { kind: Kind::Note, claims, body: "".into() };
         log.decide(MemoryId::new(Uuid::now_v7()), Truth::User, create);
     }
