@@ -5,6 +5,7 @@
 //! busy one a page waits for company for some milliseconds ([`Projection::pace`]), because each costs a transaction.
 
 mod feeder;
+mod lately;
 mod meter;
 mod together;
 mod writer;
@@ -26,6 +27,7 @@ use crate::rebuild::{Rebuild, Workers};
 use crate::slot::Slot;
 use crate::status::{Phase, Progress};
 use feeder::Feeder;
+use lately::Needs;
 pub(crate) use together::Together;
 use writer::Writer;
 
@@ -108,6 +110,9 @@ impl Run {
                 Purpose::Serve => None,
                 Purpose::Build { .. } => Some(slot.together.join(checkpoint, slot.projection.entries())),
             },
+            place: slot
+                .together
+                .serve(Needs { entries: slot.projection.entries(), urgent: slot.projection.is_urgent() }),
             going: slot.watch(),
             sender,
             cancel: cancel.clone(),

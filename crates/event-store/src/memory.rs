@@ -15,7 +15,7 @@ use crate::clock::{from_micros, now_micros};
 use crate::event::{
     Appended, Direction, Filter, NewAppend, NewEvent, Page, Position, RecordedEvent, Revision, Snapshot,
 };
-use crate::page::PageBudget;
+use crate::page::{MAX_PAGE_EVENTS, PageBudget};
 use crate::port::{AppendError, EventStore, StoreError};
 
 /// An event log that lives and dies with the process.
@@ -200,7 +200,9 @@ impl LogView for Log {
 /// Cuts a page from events that come in the direction of reading.
 pub(crate) fn page<'a>(events: impl Iterator<Item = &'a RecordedEvent>, filter: &Filter, limit: usize) -> Page {
     let mut budget = PageBudget::new(limit);
-    let mut page = Page { events: Vec::new(), next: None };
+    // As many as there may be: growing step by step, a full page would be moved a dozen times.
+    let most = events.size_hint().1.unwrap_or(0).min(limit.min(MAX_PAGE_EVENTS));
+    let mut page = Page { events: Vec::with_capacity(most), next: None };
     for event in events {
         if budget.is_spent() {
             page.next = Some(event.position);

@@ -43,13 +43,23 @@ impl Subscription {
     /// [`StoreError`] as of reading; [`StoreError::Unavailable`] once the store is closed and everything in it has
     /// been read. Calling again is allowed.
     pub async fn next_batch(&mut self, max: usize) -> Result<Batch, StoreError> {
+        let head = self.more().await?;
+        let batch = self.read(head, max).await?;
+        self.position = batch.position;
+        Ok(batch)
+    }
+
+    /// Waits until there is something that has not been handed out or skipped; gives the position of the last event. Dropping
+    /// the future before it ends loses nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] once the store is closed and everything in it has been read.
+    pub async fn more(&mut self) -> Result<Position, StoreError> {
         loop {
             // Read before the log is: whatever is published after this ends the wait below.
             let head = *self.head.borrow_and_update();
             if self.position < head {
-                let batch = self.read(head, max).await?;
-                self.position = batch.position;
-                return Ok(batch);
+                return Ok(head);
             }
             if self.head.changed().await.is_err() {
                 return Err(StoreError::Unavailable { reason: "it was closed; open it again".into() });

@@ -3,12 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use cairn_event_store::conformance::{BRAIN, append, event};
 use cairn_event_store::{
     AppendError, Appended, Direction, EventStore, ExpectedRevision, Filter, MemoryStore, NewAppend, Page,
-    Position, RecordedEvent, Revision, Snapshot, StoreError, StreamAppend, subscribe,
+    Position, RecordedEvent, Revision, Snapshot, StoreError, StreamAppend, Subscription, subscribe,
 };
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
@@ -94,4 +95,23 @@ async fn what_is_appended_while_a_page_is_read_comes_next() {
         let positions: Vec<_> = batch.events.iter().map(|event| event.position.0).collect();
         assert_eq!((positions, batch.position), (vec![position], Position(position)));
     }
+}
+
+#[tokio::test]
+async fn there_is_more_until_it_is_handed_out_or_skipped() {
+    let store = Arc::new(Meddling { store: MemoryStore::new(BRAIN) });
+    let mut subscription =
+        subscribe(Arc::clone(&store) as Arc<dyn EventStore>, Position::START, Filter::default());
+    let waits = async |subscription: &mut Subscription| {
+        tokio::time::timeout(Duration::from_millis(20), subscription.more()).await.is_err()
+    };
+    assert!(waits(&mut subscription).await, "the log is empty");
+    store.meddle().await;
+    for _ in 0..2 {
+        assert_eq!(subscription.more().await.unwrap(), Position(1), "asking hands nothing out");
+    }
+    subscription.skip_to(Position(1));
+    assert!(waits(&mut subscription).await);
+    store.meddle().await;
+    assert_eq!(subscription.more().await.unwrap(), Position(2));
 }

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
+use super::lately::{Page as Folded, Place};
 use super::together::{Claim, Member, Turn};
 use super::{PAGE_EVENTS, RETRY_PAUSE};
 use crate::fold::{FoldError, PartitionedFold, SERVING_CACHE_BYTES};
@@ -49,6 +50,8 @@ pub(super) struct Feeder {
     pub(super) entries: bool,
     /// The other builds, until this one has reached the end of the log.
     pub(super) member: Option<Member>,
+    /// The other runs that serve, from then on.
+    pub(super) place: Place,
     /// Says whether the projection is paused.
     pub(super) going: watch::Receiver<Shown>,
     pub(super) sender: SyncSender<Feed>,
@@ -60,6 +63,19 @@ pub(super) struct Feeder {
 struct Traced<'a> {
     #[serde(borrow, default)]
     traceparent: Option<&'a str>,
+}
+
+/// The traces of the commands that a page comes from. Those of a log that is far behind are long over.
+fn origins(page: &Page) -> Option<Arc<Origins>> {
+    let traceparents = page.events.iter().map(|event| traceparent(&event.metadata));
+    page.live.then(|| Arc::new(traceparents.collect()))
+}
+
+/// The trace that an event's metadata names. Where it cannot, as without tracing, it is not read at all.
+fn traceparent(metadata: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(metadata).ok()?;
+    let traced: Traced<'_> = text.contains("traceparent").then(|| serde_json::from_str(text).ok())??;
+    traced.traceparent
 }
 
 /// The writer is gone: there is nobody to feed.
@@ -86,13 +102,20 @@ impl Feeder {
         loop {
             let turn = match self.claim().await? {
                 Some(Claim::Folded(batch)) => {
-                    self.adopt(batch)?;
+                    self.adopt(batch, Span::none(), false)?;
                     continue;
                 }
                 Some(Claim::Own(turn)) => Some(turn),
                 None => None,
             };
-            match self.subscription.next_batch(PAGE_EVENTS).await {
+            if let Some(Folded { batch, origins, .. }) = self.folded_lately().await {
+                self.going().await?;
+                let span = self.span(batch.events, batch.position, origins.as_deref());
+                self.adopt(batch, span, true)?;
+                continue;
+            }
+            let (after, limit) = self.next_page();
+            match self.subscription.next_batch(limit).await {
                 Ok(page) => {
                     let read = Instant::now();
                     // Asked only now: in a quiet log a pause begins while this waits for the next page. Where others may wait
@@ -100,7 +123,7 @@ impl Feeder {
                     if turn.is_none() {
                         self.going().await?;
                     }
-                    self.fold(&page, turn).await?;
+                    self.fold(&page, after, turn).await?;
                     // Each batch costs a transaction: where many commands come in, more of them share one.
                     if page.live && page.events.len() >= BUSY_EVENTS {
                         tokio::time::sleep_until(read + self.pace).await;
@@ -128,25 +151,57 @@ impl Feeder {
         Ok(Some(member.claim(self.subscription.position().0).await))
     }
 
-    /// Takes what another build has made of the next page.
-    fn adopt(&mut self, batch: Arc<Batch>) -> Result<(), Unheard> {
-        self.fold.adopt(&batch);
-        self.subscription.skip_to(Position(batch.position));
-        self.tell(Feed::Batch { batch, end: false, span: Span::none() })
+    /// What another run that serves has made of the next page, where this one serves too and is not paused.
+    async fn folded_lately(&mut self) -> Option<Folded> {
+        if self.member.is_some() || self.going.borrow().paused {
+            return None;
+        }
+        let after = self.subscription.position().0;
+        self.place.stand(after);
+        // Why there will be no more is told when the page is read.
+        self.subscription.more().await.ok()?;
+        self.place.let_others_go_first(after, self.pace).await;
+        self.place.take(after)
     }
 
-    /// Waits while the projection is paused.
+    /// After which position the next page comes, and how many events it has at most.
+    fn next_page(&self) -> (u64, usize) {
+        let after = self.subscription.position().0;
+        (after, if self.member.is_some() { PAGE_EVENTS } else { self.place.limit(after) })
+    }
+
+    /// Takes what another run has made of the next page. One that serves may have everything then.
+    fn adopt(&mut self, batch: Arc<Batch>, span: Span, serves: bool) -> Result<(), Unheard> {
+        self.fold.adopt(&batch);
+        self.subscription.skip_to(Position(batch.position));
+        let end = serves && !self.subscription.is_behind();
+        self.tell(Feed::Batch { batch, end, span })
+    }
+
+    /// Waits while the projection is paused. Nothing is kept for it meanwhile.
     async fn going(&mut self) -> Result<(), Unheard> {
+        if self.going.borrow().paused {
+            self.place.rest();
+        }
         self.going.wait_for(|shown| !shown.paused).await.map(drop).map_err(|_| Unheard)
     }
 
-    async fn fold(&mut self, page: &Page, mut turn: Option<Turn>) -> Result<(), Unheard> {
+    async fn fold(&mut self, page: &Page, after: u64, mut turn: Option<Turn>) -> Result<(), Unheard> {
+        let wanted = if self.member.is_none() { self.place.is_wanted(after, page.events.len()) } else { None };
+        let origins = origins(page);
         loop {
-            let span = self.span(page);
-            self.fold.set_entries(turn.as_ref().map_or(self.entries, |turn| turn.entries));
+            let span = self.span(page.events.len(), page.position.0, origins.as_deref());
+            let entries = self.entries || turn.as_ref().map_or(wanted == Some(true), |turn| turn.entries);
+            self.fold.set_entries(entries);
             match self.fold.batch(&page.events).instrument(span.clone()).await {
                 Ok(batch) => {
                     let batch = Arc::new(batch);
+                    if wanted.is_some() {
+                        self.place.hand_on(after, Folded { batch: Arc::clone(&batch), entries, origins });
+                    } else if self.member.is_none() {
+                        // Others need not wait for what is not handed on.
+                        self.place.stand(page.position.0);
+                    }
                     if page.live {
                         self.fold.set_budget(SERVING_CACHE_BYTES);
                         self.member = None;
@@ -163,15 +218,9 @@ impl Feeder {
         }
     }
 
-    /// Joins the traces of the commands that a page comes from. Those of a log that is far behind are long over.
-    fn span(&self, page: &Page) -> Span {
-        let Some(last) = page.events.last().filter(|_| page.live) else { return Span::none() };
-        let traceparents = page.events.iter().map(|event| {
-            let traced: Option<Traced<'_>> = serde_json::from_slice(&event.metadata).ok();
-            traced.and_then(|traced| traced.traceparent)
-        });
-        let origins: Origins = traceparents.collect();
-        spans::projection(self.name, page.events.len(), last.position.0, &origins)
+    /// Joins the traces that a page comes from.
+    fn span(&self, events: usize, position: u64, origins: Option<&Origins>) -> Span {
+        origins.map_or_else(Span::none, |origins| spans::projection(self.name, events, position, origins))
     }
 
     fn end(&mut self) -> Result<(), Unheard> {
@@ -186,6 +235,7 @@ impl Feeder {
             tokio::time::sleep(RETRY_PAUSE).await;
             return Ok(());
         }
+        self.place.rest();
         self.tell(Feed::Failed(error))?;
         std::future::pending().await
     }

@@ -9,16 +9,19 @@ use cairn_read_model::change::Batch;
 use tokio::sync::watch;
 
 use super::PAGE_EVENTS;
+use super::lately::{Lately, Needs, Place};
 
 /// How far behind, in positions, a build may be to be folded for.
 const REACH: u64 = 32 * PAGE_EVENTS as u64;
 
-/// The builds of one projector, and what they have for each other.
+/// The builds of one projector, and what they have for each other; and the runs that serve.
 #[derive(Default)]
 pub(crate) struct Together {
     state: Mutex<State>,
     /// Tells those that wait for a page.
     changed: watch::Sender<()>,
+    /// The runs that serve.
+    serving: Arc<Lately>,
 }
 
 #[derive(Default)]
@@ -79,6 +82,11 @@ impl Together {
         let number = state.joined;
         state.members.insert(number, Standing { after, entries });
         Member { together: Arc::clone(self), number, entries }
+    }
+
+    /// Gives a run its place among those that serve, for when it does.
+    pub(super) fn serve(&self, needs: Needs) -> Place {
+        self.serving.join(needs)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -1,9 +1,14 @@
-//! Builds that run side by side fold each page once, and come to what each alone comes to.
+//! Builds that run side by side, and runs that serve, fold each page once, and come to what each alone comes to.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use cairn_domain::field::FieldName;
+use cairn_domain::id::MemoryId;
+use cairn_domain::kind::Kind;
+use cairn_domain::memory::command::Command;
+use cairn_domain::truth::Truth;
 use cairn_event_store::{
     AppendError, Appended, Direction, EventStore, Filter, MemoryStore, NewAppend, Page, Position, RecordedEvent,
     Revision, SharedStore, Snapshot, StoreError,
@@ -128,5 +133,37 @@ async fn two_builds_read_the_log_once() {
     for model in models() {
         let name = cairn_projector::Projection::name(&model);
         assert_eq!(stage.digest(name).await, digest_of(&log, &model, 1_000, 1 << 20).await, "{name}");
+    }
+}
+
+/// Makes many memories in one append.
+async fn import(log: &mut Log, memories: usize) {
+    for number in 0..memories {
+        let claims = vec![(FieldName::title(), format!("number {number}").as_str().into())];
+        let create = Command::CreateMemory { kind: Kind::Note, claims, body: "".into() };
+        log.decide(MemoryId::new(Uuid::now_v7()), Truth::User, create);
+    }
+    log.append().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_runs_that_serve_read_a_full_page_once() {
+    const PAGES: usize = 20;
+    let inner: SharedStore = Arc::new(MemoryStore::new(Uuid::now_v7()));
+    let gated = Arc::new(Gated { inner, gate: Semaphore::new(1), pages: AtomicUsize::new(0) });
+    let mut stage = Stage::on(gated.clone()).await;
+    stage.log.create(Kind::Note, "the first", "", &[]).await;
+    stage.live().await;
+    let before = gated.pages.load(Ordering::Relaxed);
+    for _ in 0..PAGES {
+        import(&mut stage.log, 200).await;
+        stage.settle().await;
+    }
+    let read = gated.pages.load(Ordering::Relaxed) - before;
+    // One that has waited long enough reads for itself, which a busy machine may bring about now and then.
+    assert!(read <= PAGES + PAGES / 2, "{read} pages were read of {PAGES}");
+    for model in models() {
+        let name = cairn_projector::Projection::name(&model);
+        assert_eq!(stage.digest(name).await, digest_of(&stage.log, &model, 1_000, 1 << 20).await, "{name}");
     }
 }
