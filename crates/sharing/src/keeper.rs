@@ -9,7 +9,7 @@ use cairn_domain::event::{
     ChainBegun, DevicesListed, EpochBegun, Event, ForkProven, InvitationEnded, MemoryEvent, Metadata, PeerEvent,
     PeerInvited, PeerKnown, Shared, SpaceEntry, SpaceEvent, SpaceReceived, StandingChanged,
 };
-use cairn_domain::id::{EventId, MemoryId, memory_stream};
+use cairn_domain::id::{EventId, MemoryId, memory_of_stream, memory_stream};
 use cairn_domain::principal::{Origin, Principal};
 use cairn_domain::truth::Truth;
 use cairn_event_store::{
@@ -40,6 +40,16 @@ pub(crate) const KEPT_AT_ONCE: usize = 500;
 const KEPT_BYTES: usize = 8 * 1024 * 1024;
 /// How many entries are looked at at once when what they count for has changed.
 const LOOKED_AT: usize = 1_000;
+
+/// How it is told whether a memory that is in no space is new here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// It is taken for new, as nearly all are, and the log refuses the append where it is not: a read for each memory takes
+    /// longer than keeping it.
+    Guessed,
+    /// The log is asked.
+    Looked,
+}
 
 /// What of the log is kept in memory, to tell what belongs where.
 pub struct Keeper {
@@ -258,6 +268,7 @@ impl Keeper {
     async fn keep_part(&mut self, entries: &[Entry], engine: &Engine) -> Result<(), SharingError> {
         let Some(first) = entries.first() else { return Ok(()) };
         let mut refused: BTreeSet<EventId> = BTreeSet::new();
+        let mut sight = Sight::Guessed;
         let erased = engine.replica().space(first.space()).map(Space::erased);
         loop {
             let mut streams = Streams::default();
@@ -269,7 +280,7 @@ impl Keeper {
                     && erased.is_some_and(|erased| erased.contains_key(&entry.header().memory));
                 let entry = if is_erased { &entry.clone().erased() } else { entry };
                 if entry.header().kind.lane() == Lane::Content {
-                    let memory = self.take_in(entry, engine, &mut refused, &mut streams).await?;
+                    let memory = self.take_in(entry, engine, (&refused, sight), &mut streams).await?;
                     begun.extend(memory);
                 }
                 streams.push(&chain, self.entry_event(entry_id(entry.hash()), entry, None));
@@ -284,6 +295,10 @@ impl Keeper {
                 }
                 // An author who uses one id for two things has said only the first.
                 Err(AppendError::EventIdReused { id }) if refused.insert(EventId::new(id)) => {}
+                // Something was taken for a memory that begins here and does not.
+                Err(AppendError::WrongExpectedRevision { stream, .. }) if memory_of_stream(&stream).is_some() => {
+                    sight = Sight::Looked;
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -294,7 +309,7 @@ impl Keeper {
         &self,
         entry: &Entry,
         engine: &Engine,
-        refused: &mut BTreeSet<EventId>,
+        (refused, sight): (&BTreeSet<EventId>, Sight),
         streams: &mut Streams,
     ) -> Result<Option<MemoryId>, SharingError> {
         let (header, space) = (entry.header(), entry.space());
@@ -309,12 +324,10 @@ impl Keeper {
             // It is in another space: a grant for this one gives nothing there.
             Some(_) => return Ok(None),
             None if streams.has(&stream) => {}
+            // It is this brain's own, and not shared.
+            None if sight == Sight::Looked && self.is_known(&stream).await? => return Ok(None),
             None => {
-                let known = self.handler.store().read_stream(&stream, Revision(0), Direction::Forwards, 1).await?;
-                if !known.is_empty() {
-                    // It is this brain's own, and not shared.
-                    return Ok(None);
-                }
+                streams.begin(&stream);
                 let shared = Event::Memory(MemoryEvent::Shared(Shared { space: Some(space.to_string()) }));
                 streams.push(&stream, self.fact(shared));
                 begun = Some(memory);
@@ -345,6 +358,12 @@ impl Keeper {
         };
         streams.push(&stream, envelope(id, &Event::Memory(said.event), &metadata));
         Ok(begun)
+    }
+
+    /// Whether the log has anything of a memory.
+    async fn is_known(&self, stream: &str) -> Result<bool, SharingError> {
+        let first = self.handler.store().read_stream(stream, Revision(0), Direction::Forwards, 1).await?;
+        Ok(!first.is_empty())
     }
 
     /// The same with this brain's own events under their own names.
@@ -510,6 +529,8 @@ pub(crate) struct Streams {
     order: Vec<Arc<str>>,
     events: BTreeMap<Arc<str>, Vec<NewEvent>>,
     ids: BTreeSet<Uuid>,
+    /// Those that must not be there yet.
+    begun: BTreeSet<Arc<str>>,
 }
 
 impl Streams {
@@ -520,6 +541,11 @@ impl Streams {
             Vec::new()
         });
         events.push(event);
+    }
+
+    /// Expects that a stream is not there yet.
+    fn begin(&mut self, stream: &Arc<str>) {
+        self.begun.insert(Arc::clone(stream));
     }
 
     fn has(&self, stream: &Arc<str>) -> bool {
@@ -538,7 +564,11 @@ impl Streams {
     pub(crate) fn append(mut self, checked: &str, expected: ExpectedRevision) -> NewAppend {
         let streams = self.order.into_iter().map(|stream| {
             let events = self.events.remove(&stream).unwrap_or_default();
-            let expected = if &*stream == checked { expected } else { ExpectedRevision::Any };
+            let expected = match &*stream {
+                stream if stream == checked => expected,
+                stream if self.begun.contains(stream) => ExpectedRevision::NoStream,
+                _ => ExpectedRevision::Any,
+            };
             StreamAppend { stream, expected, events }
         });
         NewAppend { streams: streams.collect(), tracking: None }

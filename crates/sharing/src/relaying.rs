@@ -11,7 +11,7 @@ use cairn_sync::entry::{Entry, Lane};
 use cairn_sync::key::SpaceId;
 
 use crate::error::SharingError;
-use crate::keeper::{KEPT_AT_ONCE, Keeper, Streams};
+use crate::keeper::{KEPT_AT_ONCE, Keeper, Sight, Streams};
 
 /// Whether a brain was ever a relay in a space.
 fn has_relayed(space: SpaceId, engine: &Engine) -> bool {
@@ -53,7 +53,7 @@ impl Keeper {
             let mut streams = Streams::default();
             let mut begun: Vec<(MemoryId, SpaceId)> = Vec::new();
             for entry in entries.iter().filter(|entry| entry.payload().is_some()) {
-                let memory = self.take_in(entry, engine, &mut refused, &mut streams).await?;
+                let memory = self.take_in(entry, engine, (&refused, Sight::Looked), &mut streams).await?;
                 begun.extend(memory.map(|memory| (memory, entry.space())));
             }
             if streams.is_empty() {

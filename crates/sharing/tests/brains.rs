@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use cairn_domain::event::SelectionChanged;
 use cairn_domain::field::FieldName;
 use cairn_domain::id::MemoryId;
+use cairn_domain::kind::Kind;
 use cairn_domain::memory::Memory;
 use cairn_domain::memory::command::Command;
 use cairn_domain::value::Value;
@@ -366,4 +367,26 @@ async fn no_more_is_taken_of_a_brain_than_a_days_share_and_what_it_decides_is_he
     bert.shows("the other offer", |view| view.spaces[0].grants.len() == 2).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(bert.memory(more).await.created().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_names_a_memory_that_is_anothers_own_does_not_get_at_it() {
+    let (anna, bert) = two().await;
+    let diary = bert.note("Diary", &[], "Nobody's business.").await;
+    let claims = vec![
+        (FieldName::title(), Value::from("Anna's")),
+        (FieldName::tag("garden").expect("a tag"), Value::Flag(true)),
+    ];
+    anna.run(diary, Command::CreateMemory { kind: Kind::Note, claims, body: String::new() }).await;
+    let marker = anna.note("Marker", &["garden"], "").await;
+    anna.share(&bert, "Garden", "garden", Role::Write).await;
+    bert.until(marker, "what is new", |memory| title(memory) == "Marker").await;
+    anna.set(diary, "title", "Anna's again".into()).await;
+    anna.set(marker, "title", "Last".into()).await;
+    bert.until(marker, "the last change", |memory| title(memory) == "Last").await;
+    assert_eq!(title(&bert.memory(diary).await), "Diary");
+    bert.set(diary, "title", "Diary of Bert".into()).await;
+    bert.set(marker, "title", "Bert's".into()).await;
+    anna.until(marker, "what Bert said", |memory| title(memory) == "Bert's").await;
+    assert_eq!(title(&anna.memory(diary).await), "Anna's again", "what is Bert's own stays with him");
 }
