@@ -185,6 +185,8 @@ pub enum SpaceEvent {
     SelectionChanged(SelectionChanged),
     /// This device says what it says in another epoch from here on.
     EpochBegun(EpochBegun),
+    /// This device wants to go on in another epoch.
+    EpochWanted(EpochWanted),
 }
 
 /// `space.entry` and `space.control`: the payload. The signed header is in the metadata.
@@ -300,6 +302,17 @@ pub struct InvitationEnded {
 pub struct DevicesListed {
     /// The list, signed with the brain's key.
     pub roster: String,
+    /// A certificate that this brain has made for one of its devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+}
+
+/// `space.epoch_wanted`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EpochWanted {
+    /// The epoch that this device wants to go on in: 32 hexadecimal digits. Until it has a certificate for it, it says nothing.
+    pub epoch: String,
 }
 
 /// Any event.
@@ -459,6 +472,7 @@ wire_table! {
     "space.fork_proven" 1 => Space SpaceEvent::ForkProven,
     "space.received" 1 => Space SpaceEvent::Received,
     "space.selection_changed" 1 => Space SpaceEvent::SelectionChanged,
+    "space.epoch_wanted" 1 => Space SpaceEvent::EpochWanted,
     "space.epoch_begun" 1 => Space SpaceEvent::EpochBegun,
     "peer.known" 1 => Peer PeerEvent::Known,
     "peer.invited" 1 => Peer PeerEvent::Invited,

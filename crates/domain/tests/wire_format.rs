@@ -11,10 +11,10 @@ use cairn_domain::body::{BodyChange, Effect, Splice};
 use cairn_domain::claim::Standing;
 use cairn_domain::clock::Hlc;
 use cairn_domain::event::{
-    ChainBegun, ClaimRetracted, CommandUndone, Created, DevicesListed, EpochBegun, Erased, Event, FieldClaimed,
-    FileImported, ForkProven, InvitationEnded, MemoryEvent, Metadata, PeerEvent, PeerInvited, PeerKnown,
-    PrincipalEvent, PrincipalRegistered, PrincipalRevoked, SelectionChanged, Shared, SpaceEntry, SpaceEvent,
-    SpaceReceived, StandingChanged, SuggestionRejected, WIRE,
+    ChainBegun, ClaimRetracted, CommandUndone, Created, DevicesListed, EpochBegun, EpochWanted, Erased, Event,
+    FieldClaimed, FileImported, ForkProven, InvitationEnded, MemoryEvent, Metadata, PeerEvent, PeerInvited,
+    PeerKnown, PrincipalEvent, PrincipalRegistered, PrincipalRevoked, SelectionChanged, Shared, SpaceEntry,
+    SpaceEvent, SpaceReceived, StandingChanged, SuggestionRejected, WIRE,
 };
 use cairn_domain::field::FieldName;
 use cairn_domain::id::{EventId, MemoryId, PrincipalId};
@@ -171,6 +171,7 @@ fn sharing_meanings() -> Vec<(&'static str, &'static str, Event)> {
         devices: BTreeMap::from([(SPACE.into(), vec!["/ip4/192.0.2.7/udp/7402/quic-v1".into()])]),
         blocked: false,
     };
+    let listed = DevicesListed { roster: bytes(), certificate: None };
     let invited = PeerInvited { secret: SPACE.into(), expires_at: 1_790_000_000_000, device: false };
     let blocked = PeerKnown { blocked: true, devices: BTreeMap::new(), ..known.clone() };
     let selection =
@@ -202,10 +203,16 @@ fn sharing_meanings() -> Vec<(&'static str, &'static str, Event)> {
         ("peer.known.v1", "blocked", Event::Peer(PeerEvent::Known(blocked))),
         ("peer.invited.v1", "invited", Event::Peer(PeerEvent::Invited(invited.clone()))),
         ("peer.invited.v1", "device", Event::Peer(PeerEvent::Invited(PeerInvited { device: true, ..invited }))),
+        ("peer.devices_listed.v1", "listed", Event::Peer(PeerEvent::DevicesListed(listed.clone()))),
         (
             "peer.devices_listed.v1",
-            "listed",
-            Event::Peer(PeerEvent::DevicesListed(DevicesListed { roster: bytes() })),
+            "certified",
+            Event::Peer(PeerEvent::DevicesListed(DevicesListed { certificate: Some(bytes()), ..listed })),
+        ),
+        (
+            "space.epoch_wanted.v1",
+            "wanted",
+            space(SpaceEvent::EpochWanted(EpochWanted { epoch: "03".repeat(16) })),
         ),
         (
             "peer.invitation_ended.v1",

@@ -5,6 +5,7 @@ use cairn_domain::id::MemoryId;
 use cairn_event_store::{AppendError, Position, StoreError};
 use cairn_sync::engine::CannotSay;
 use cairn_sync::key::{BrainKey, DeviceKey, Hash, SpaceId};
+use cairn_sync::roster::MAX_DEVICES;
 
 /// Why something about sharing cannot be done.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +65,9 @@ pub enum SharingError {
     /// There is no such device of this brain's, or it is this one.
     #[error("brain has no other device {0}; see `cairn device list`")]
     NoDevice(DeviceKey),
+    /// A brain has no more devices than that.
+    #[error("a brain has at most {MAX_DEVICES} devices; remove one first, see `cairn device list`")]
+    TooManyDevices,
     /// What shares something already cannot become a device of another brain.
     #[error(
         "this node shares something already; only one that knows no other brain and no space can become a device of another brain"

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use cairn_command::{Handler, RegisterPrincipal, envelope};
 use cairn_domain::claim::Standing;
 use cairn_domain::event::{
-    ChainBegun, DevicesListed, EpochBegun, Event, ForkProven, InvitationEnded, MemoryEvent, Metadata, PeerEvent,
-    PeerInvited, PeerKnown, Shared, SpaceEntry, SpaceEvent, SpaceReceived, StandingChanged,
+    ChainBegun, DevicesListed, EpochBegun, EpochWanted, Event, ForkProven, InvitationEnded, MemoryEvent, Metadata,
+    PeerEvent, PeerInvited, PeerKnown, Shared, SpaceEntry, SpaceEvent, SpaceReceived, StandingChanged,
 };
 use cairn_domain::id::{EventId, MemoryId, memory_of_stream, memory_stream};
 use cairn_domain::principal::{Origin, Principal};
@@ -19,7 +19,7 @@ use cairn_sync::certificate::Certificate;
 use cairn_sync::chain::{ChainId, Fork, chain_of};
 use cairn_sync::engine::{Engine, Invitation, Peer};
 use cairn_sync::entry::{Entry, EntryKind, Lane};
-use cairn_sync::key::{BrainKey, Hash, SpaceId};
+use cairn_sync::key::{BrainKey, Epoch, Hash, SpaceId};
 use cairn_sync::roster::Roster;
 use cairn_sync::shared::{
     InvalidShared, SharedEvent, command_of, creates, entry_id, origin_of, principal_of, publication_of,
@@ -140,9 +140,7 @@ impl Keeper {
         peer: &Peer,
         invitation: Option<Hash>,
     ) -> Result<(), SharingError> {
-        let devices = peer.devices.iter().map(|(device, addresses)| (device.to_string(), addresses.clone()));
-        let known = PeerKnown { name: peer.name.clone(), devices: devices.collect(), blocked: peer.blocked };
-        let known = self.fact(Event::Peer(PeerEvent::Known(known)));
+        let known = self.fact(Event::Peer(PeerEvent::Known(known(peer))));
         let stream = |stream, event| StreamAppend { stream, expected: ExpectedRevision::Any, events: vec![event] };
         let mut streams = vec![stream(peer_stream(brain), known)];
         if let Some(secret) = invitation {
@@ -163,21 +161,51 @@ impl Keeper {
         }
     }
 
-    /// Keeps which devices write for a brain, as it has signed them; and that an invitation is used up by that.
+    /// Keeps which devices write for a brain, as it has signed them, with the certificate of one that was let in by an invitation, or that
+    /// goes on in another epoch.
     ///
     /// # Errors
     /// When the log does not answer.
-    pub async fn keep_roster(&self, roster: &Roster, invitation: Option<Hash>) -> Result<(), SharingError> {
-        let listed = PeerEvent::DevicesListed(DevicesListed { roster: encode(&roster.to_bytes()) });
+    pub async fn keep_roster(
+        &self,
+        roster: &Roster,
+        certificate: Option<&Certificate>,
+        invitation: Option<Hash>,
+    ) -> Result<(), SharingError> {
+        let certificate = certificate.map(|certificate| encode(&certificate.to_bytes()));
+        let listed = PeerEvent::DevicesListed(DevicesListed { roster: encode(&roster.to_bytes()), certificate });
         let ended = invitation.map(|secret| {
             let ended = PeerEvent::InvitationEnded(InvitationEnded { secret: secret.to_string() });
-            (invitation_stream(), ended)
+            (invitation_stream(), Event::Peer(ended))
         });
-        let events = [(peer_stream(roster.brain()), listed)].into_iter().chain(ended);
-        let streams = events.map(|(stream, event)| StreamAppend {
+        self.add_all([(peer_stream(roster.brain()), Event::Peer(listed))].into_iter().chain(ended)).await
+    }
+
+    /// Keeps that this device is another brain's from here on, and by which device it was let in.
+    ///
+    /// # Errors
+    /// When the log does not answer.
+    pub async fn keep_joined(&self, certificate: &Certificate, by: &Peer) -> Result<(), SharingError> {
+        let known = Event::Peer(PeerEvent::Known(known(by)));
+        let certified = encode(&certificate.to_bytes());
+        let begun = Event::Space(SpaceEvent::EpochBegun(EpochBegun { certificate: certified }));
+        self.add_all([(peer_stream(certificate.brain()), known), (epoch_stream(), begun)]).await
+    }
+
+    /// Keeps that this device says nothing more before it has a certificate for an epoch.
+    ///
+    /// # Errors
+    /// When the log does not answer.
+    pub async fn keep_wanted(&self, epoch: Epoch) -> Result<(), SharingError> {
+        let wanted = EpochWanted { epoch: hex::encode(epoch.0) };
+        self.add(epoch_stream(), Event::Space(SpaceEvent::EpochWanted(wanted))).await
+    }
+
+    async fn add_all(&self, events: impl IntoIterator<Item = (Arc<str>, Event)>) -> Result<(), SharingError> {
+        let streams = events.into_iter().map(|(stream, event)| StreamAppend {
             stream,
             expected: ExpectedRevision::Any,
-            events: vec![self.fact(Event::Peer(event))],
+            events: vec![self.fact(event)],
         });
         self.handler.append(NewAppend { streams: streams.collect(), tracking: None }).await?;
         Ok(())
@@ -396,15 +424,18 @@ impl Keeper {
     ) -> Result<(), SharingError> {
         let chains: Vec<ChainId> = engine.replica().chains(space).map(|chain| chain.id()).collect();
         for chain in chains.into_iter().filter(|chain| chain.lane == Lane::Content) {
-            if chain.author == engine.brain() {
+            let device = engine.certificate(chain.author, chain.epoch).map(Certificate::device);
+            if device == Some(engine.own_device()) {
                 continue;
             }
             let mut from = 1;
             loop {
                 let entries = self.load(chain, from, LOOKED_AT).await?;
-                self.restand_entries(&entries, before, engine).await?;
-                from += entries.len() as u64;
-                if entries.len() < LOOKED_AT {
+                let count = entries.len();
+                // What was kept for others may be read by now.
+                self.restand_entries(&engine.opened(space, entries), before, engine).await?;
+                from += count as u64;
+                if count < LOOKED_AT {
                     break;
                 }
             }
@@ -425,7 +456,8 @@ impl Keeper {
                 continue;
             }
             let Some(Ok(said)) = entry.payload().map(|payload| SharedEvent::parse(payload)) else { continue };
-            let was = before.map(|space| standing_of(space.standing(header), &said));
+            let device = engine.certificate(header.author, header.epoch).map(Certificate::device);
+            let was = before.map(|space| standing_of(space.standing(header, device), &said));
             let is = standing_of(engine.replica().standing(entry.space(), header), &said);
             if was != Some(is) {
                 let id = shared_name(header.author, header.memory, said.id);
@@ -467,6 +499,12 @@ impl Keeper {
             None => drop(self.places.remove(&memory)),
         }
     }
+}
+
+/// A peer as it is kept.
+fn known(peer: &Peer) -> PeerKnown {
+    let devices = peer.devices.iter().map(|(device, addresses)| (device.to_string(), addresses.clone()));
+    PeerKnown { name: peer.name.clone(), devices: devices.collect(), blocked: peer.blocked }
 }
 
 /// Where a chain's stream must stand for an entry to have its place in it.

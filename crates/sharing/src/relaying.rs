@@ -9,6 +9,7 @@ use cairn_sync::control::Role;
 use cairn_sync::engine::Engine;
 use cairn_sync::entry::{Entry, Lane};
 use cairn_sync::key::SpaceId;
+use cairn_sync::shared::{SharedEvent, shared_name};
 
 use crate::error::SharingError;
 use crate::keeper::{KEPT_AT_ONCE, Keeper, Sight, Streams};
@@ -49,6 +50,16 @@ impl Keeper {
 
     async fn make_memories(&mut self, entries: Vec<Entry>, engine: &Engine) -> Result<(), SharingError> {
         let mut refused: BTreeSet<EventId> = BTreeSet::new();
+        // Of what memories were made before, none are made again.
+        for entry in entries.iter().filter(|entry| entry.payload().is_some()) {
+            let (header, said) = (entry.header(), entry.payload().map(|payload| SharedEvent::parse(payload)));
+            if let Some(Ok(said)) = said {
+                let id = shared_name(header.author, header.memory, said.id);
+                if self.handler.store().event(id.uuid()).await?.is_some() {
+                    refused.insert(id);
+                }
+            }
+        }
         loop {
             let mut streams = Streams::default();
             let mut begun: Vec<(MemoryId, SpaceId)> = Vec::new();

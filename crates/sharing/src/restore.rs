@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use cairn_command::read_metadata;
 use cairn_domain::event::{
-    ChainBegun, DevicesListed, EpochBegun, Event, ForkProven, InvitationEnded, MemoryEvent, PeerEvent,
-    PeerInvited, PeerKnown, SelectionChanged, Shared, SpaceEvent, SpaceReceived,
+    ChainBegun, DevicesListed, EpochBegun, EpochWanted, Event, ForkProven, InvitationEnded, MemoryEvent,
+    PeerEvent, PeerInvited, PeerKnown, SelectionChanged, Shared, SpaceEvent, SpaceReceived,
 };
 use cairn_domain::id::{MemoryId, memory_of_stream};
 use cairn_event_store::{Direction, Filter, Position, RecordedEvent, Revision};
@@ -13,7 +13,7 @@ use cairn_sync::certificate::Certificate;
 use cairn_sync::chain::{ChainId, Fork};
 use cairn_sync::engine::{Engine, Invitation, Peer};
 use cairn_sync::entry::Lane;
-use cairn_sync::key::{BrainKey, SpaceId};
+use cairn_sync::key::{BrainKey, Epoch, SpaceId};
 use cairn_sync::roster::Roster;
 use cairn_sync::wire::Receipt;
 
@@ -30,14 +30,15 @@ const PAGE: usize = 4_096;
 pub type Selections = BTreeMap<SpaceId, SelectionChanged>;
 
 impl Keeper {
-    /// This device's latest certificate, if it has one.
+    /// This device's latest certificate, if it has one, and the epoch that it wants to go on in, if it has none for that.
     ///
     /// # Errors
     /// When the log does not answer.
-    pub async fn latest_epoch(&self) -> Result<Option<Certificate>, SharingError> {
+    pub async fn latest_epoch(&self) -> Result<(Option<Certificate>, Option<Epoch>), SharingError> {
         let store = self.handler.store();
-        let events = store.read_stream(&epoch_stream(), Revision(u64::MAX), Direction::Backwards, 1).await?;
-        Ok(events.first().and_then(epoch))
+        let events = store.read_stream(&epoch_stream(), Revision(u64::MAX), Direction::Backwards, 2).await?;
+        let wanted = events.first().and_then(wanted);
+        Ok((events.iter().find_map(epoch), wanted))
     }
 
     /// Tells an engine all that is kept, and gives what this brain has chosen for its spaces.
@@ -76,6 +77,7 @@ impl Keeper {
             }
         }
         forks.iter().for_each(|fork| engine.restore_fork(fork));
+        engine.heed_rosters();
         // The node may have stopped between the owner's word and what follows from it.
         let erased = engine.replica().spaces().map(|space| (space.id(), space.erased().keys().copied().collect()));
         let erased: Vec<(SpaceId, Vec<MemoryId>)> = erased.collect();
@@ -143,7 +145,10 @@ impl Keeper {
                 let secret = secret.parse().map_err(|_| damaged())?;
                 engine.restore_invitation(secret, Invitation { expires_at, device });
             }
-            Event::Peer(PeerEvent::DevicesListed(DevicesListed { roster })) => {
+            Event::Peer(PeerEvent::DevicesListed(DevicesListed { roster, certificate })) => {
+                if let Some(certificate) = certificate {
+                    engine.restore_certificate(read_certificate(&certificate).ok_or_else(damaged)?);
+                }
                 let roster = decode(&roster).and_then(|bytes| Roster::parse(&bytes).ok()).ok_or_else(damaged)?;
                 engine.restore_roster(roster);
             }
@@ -159,6 +164,15 @@ impl Keeper {
 fn epoch(event: &RecordedEvent) -> Option<Certificate> {
     match Event::decode(&event.event_type, event.schema_version, &event.data) {
         Ok(Event::Space(SpaceEvent::EpochBegun(EpochBegun { certificate }))) => read_certificate(&certificate),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+fn wanted(event: &RecordedEvent) -> Option<Epoch> {
+    match Event::decode(&event.event_type, event.schema_version, &event.data) {
+        Ok(Event::Space(SpaceEvent::EpochWanted(EpochWanted { epoch }))) => {
+            hex::decode(epoch).ok()?.try_into().ok().map(Epoch)
+        }
         Ok(_) | Err(_) => None,
     }
 }

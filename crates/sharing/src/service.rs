@@ -20,6 +20,7 @@ use cairn_sync::control::{Control, Decision};
 use cairn_sync::engine::{Effect, Engine, Identity, Input, Invitation, News, Offer, TakenUp};
 use cairn_sync::entry::Entry;
 use cairn_sync::key::{BrainKey, DeviceKey, Epoch, Hash, SpaceId};
+use cairn_sync::roster::MAX_DEVICES;
 use ed25519_dalek::SigningKey;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -277,6 +278,8 @@ struct Service {
     left_to_the_owner: BTreeSet<Hash>,
     /// The epoch that this device wants to go on in, and has no certificate for.
     wanted: Option<Epoch>,
+    /// Devices of which the owner of a space was asked to say that they write no more.
+    asked: BTreeSet<(SpaceId, DeviceKey)>,
     brain: watch::Sender<BrainKey>,
 }
 
@@ -287,7 +290,8 @@ impl Service {
         transport: Arc<dyn Transport>,
     ) -> Result<Self, SharingError> {
         let mut keeper = Keeper::new(handler, BrainKey::of(&config.brain));
-        let certificate = match keeper.latest_epoch().await? {
+        let (latest, wanted) = keeper.latest_epoch().await?;
+        let certificate = match latest {
             // Another device's is no use here. It may be of another brain: this device was let in there.
             Some(latest) if latest.device() == DeviceKey::of(&config.device) => latest,
             Some(_) | None => begin_epoch(&config, &keeper).await?,
@@ -295,11 +299,20 @@ impl Service {
         if certificate.brain() != BrainKey::of(&config.brain) {
             keeper = Keeper::new(Arc::clone(&keeper.handler), certificate.brain());
         }
+        // Only who has the brain's key makes its own certificates.
+        let wanted = wanted.filter(|_| certificate.brain() != BrainKey::of(&config.brain));
         let (device, name, addresses) = (config.device.clone(), config.name.clone(), transport.addresses());
         let identity = Identity { device, certificate, name, addresses };
         let mut engine = Engine::new(identity);
         engine.set_quota(config.bytes_a_day);
+        if wanted.is_some() {
+            engine.give_up_epoch();
+        }
         let selections = keeper.restore(&mut engine).await?;
+        let spaces: Vec<SpaceId> = engine.replica().spaces().map(cairn_sync::space::Space::id).collect();
+        for space in spaces {
+            keeper.open_kept(space, &engine, now()).await?;
+        }
         let filter = Filter { stream_prefixes: vec![MEMORY_STREAM_PREFIX.to_owned()], event_types: Vec::new() };
         let after = keeper.published().await?;
         let log = subscribe(Arc::clone(keeper.handler.store()), after, filter);
@@ -314,7 +327,8 @@ impl Service {
             log,
             admitted,
             left_to_the_owner,
-            wanted: None,
+            wanted,
+            asked: BTreeSet::new(),
             brain,
         })
     }
@@ -336,7 +350,7 @@ impl Service {
                 () = stop.cancelled() => return Ok(()),
                 Some(happening) = happenings.recv() => self.happened(happening).await?,
                 Some(request) = requests.recv() => self.answer(request).await?,
-                batch = self.log.next_batch(LOOKED_AT) => {
+                batch = self.log.next_batch(LOOKED_AT), if self.wanted.is_none() => {
                     let said = self.keeper.publish(&batch?.events, &self.selections, &mut self.engine, now()).await?;
                     for entries in said {
                         self.input(Input::Said(entries)).await?;
@@ -348,9 +362,10 @@ impl Service {
                     self.end_expired().await?;
                     self.answer_wishes().await?;
                     self.tell_keys().await?;
-                    if self.wanted.is_some() {
-                        self.ask_for_certificate()?;
+                    if let Some(epoch) = self.wanted {
+                        self.ask_for_certificate(epoch);
                     }
+                    self.retire().await?;
                 }
             }
             self.admit();
@@ -434,7 +449,7 @@ impl Service {
                 Effect::KeepPeer { brain, peer, invitation } => {
                     self.keeper.keep_peer(brain, &peer, invitation).await?;
                 }
-                Effect::KeepRoster(roster) => self.keeper.keep_roster(&roster, None).await?,
+                Effect::KeepRoster(roster) => self.keeper.keep_roster(&roster, None, None).await?,
                 Effect::Tell(news) => self.tell(news, inputs).await?,
             }
         }
@@ -452,7 +467,7 @@ impl Service {
                 warn!(%author, "nothing more of that brain's is taken today; `[federation] peer_mib_per_day` says how much is");
             }
             News::Joining { device, epoch, invitation } => self.let_in(device, epoch, invitation).await?,
-            News::CertificateWanted { device, epoch } => self.certify(device, epoch),
+            News::CertificateWanted { device, epoch } => self.certify(device, epoch).await?,
             News::Certified { certificate } => inputs.extend(self.certified(certificate).await?),
             News::Joined { certificate, name, by } => self.join(certificate, name, by).await?,
             News::EpochLost => {
@@ -466,8 +481,7 @@ impl Service {
     /// Goes on in another epoch, and says so in its own spaces. Gives what others are to hear.
     async fn begin_anew(&mut self) -> Result<Vec<Input>, SharingError> {
         if !self.has_the_key() {
-            self.ask_for_certificate()?;
-            return Ok(Vec::new());
+            return self.want_epoch().await.map(|()| Vec::new());
         }
         let certificate = begin_epoch(&self.config, &self.keeper).await?;
         self.go_on_in(certificate).await
@@ -534,6 +548,9 @@ impl Service {
         if for_device && !self.has_the_key() {
             return Err(SharingError::NotTheKey);
         }
+        if for_device && self.engine.roster().is_some_and(|roster| roster.devices().len() >= MAX_DEVICES) {
+            return Err(SharingError::TooManyDevices);
+        }
         let secret: [u8; SECRET_BYTES] = random()?;
         let expires_at = now().saturating_add(u64::try_from(within.as_millis()).unwrap_or(u64::MAX));
         let hash = Hash::of(&secret);
@@ -559,7 +576,7 @@ impl Service {
             return Err(SharingError::Expired);
         }
         let secret = Bytes::copy_from_slice(&secret);
-        self.engine.take_up(brain, device, TakenUp { secret, addresses, expires_at });
+        self.engine.take_up(brain, device, TakenUp { secret, addresses, expires_at, for_device });
         self.input(Input::Tick).await?;
         Ok(brain)
     }

@@ -113,3 +113,33 @@ async fn what_shares_already_does_not_become_anothers_device() {
         .await
         .expect("still works");
 }
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    for file in std::fs::read_dir(from).expect("a folder") {
+        let file = file.expect("a file");
+        std::fs::copy(file.path(), to.join(file.file_name())).expect("it is copied");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_device_says_nothing_before_the_first_one_has_given_it_another_epoch() {
+    let (anna, phone, bert, _, memory) = three().await;
+    let backup = tempfile::tempdir().expect("a folder");
+    let phone = phone.restart_after(|folder| copy(folder, backup.path())).await;
+    phone.set(memory, "title", "After the backup".into()).await;
+    bert.until(memory, "what the phone said", |memory| title(memory) == "After the backup").await;
+    anna.until(memory, "what the phone said", |memory| title(memory) == "After the backup").await;
+    anna.hub.part(&anna, &phone);
+    let phone = phone.restart_after(|folder| copy(backup.path(), folder)).await;
+    phone.until(memory, "what it had said", |memory| title(memory) == "After the backup").await;
+    phone.set(memory, "title", "In vain".into()).await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    // It waits, also when it starts again.
+    let _phone = phone.restart().await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(title(&bert.memory(memory).await), "After the backup");
+    anna.hub.meet_again();
+    bert.until(memory, "what waited", |memory| title(memory) == "In vain").await;
+    let view = bert.sharing.view().await.expect("it answers");
+    assert!(view.spaces[0].forked.is_empty(), "nobody stands accused");
+}

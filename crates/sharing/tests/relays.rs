@@ -132,3 +132,24 @@ async fn who_is_not_let_passes_nothing_on() {
     let refused = bert.sharing.offer(write(&carl, space)).await;
     assert!(matches!(refused, Err(SharingError::CannotSay(_))), "{refused:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_passes_on_what_it_reads_where_it_is_let() {
+    let hub = Arc::new(Hub::default());
+    let (anna, bert, carl) = (Node::start(&hub, 1).await, Node::start(&hub, 2).await, Node::start(&hub, 3).await);
+    pair(&anna, &bert).await;
+    pair(&bert, &carl).await;
+    let memory = anna.note("Roses", &["garden"], "").await;
+    let selection = SelectionChanged { tag: Some("garden".into()), memories: vec![] };
+    let space = anna.sharing.create("Garden".into(), selection).await.expect("it begins");
+    let offer = Offer { to: bert.brain(), role: Role::Read, expires_at: None, reshare: true };
+    anna.sharing.offer(Offering { space, offer }).await.expect("it is offered");
+    bert.shows("the offer", |view| view.spaces.iter().any(|offered| offered.id == space)).await;
+    bert.sharing.decide(space, Decision::Accepted).await.expect("it is kept");
+    let refused = bert.sharing.offer(write(&carl, space)).await;
+    assert!(matches!(refused, Err(SharingError::CannotSay(_))), "no more than it may itself: {refused:?}");
+    bert.offer(&carl, space, Role::Read).await;
+    carl.shows("the offer", |view| view.spaces.iter().any(|offered| offered.id == space)).await;
+    carl.sharing.decide(space, Decision::Accepted).await.expect("it is kept");
+    carl.until(memory, "the memory", |memory| title(memory) == "Roses").await;
+}

@@ -77,8 +77,10 @@ pub enum Control {
         brain: BrainKey,
         /// The device.
         device: DeviceKey,
-        /// What the owner had accepted of it by then: nothing after it counts.
+        /// What the owner had accepted of what it shared by then: nothing after it counts, and nothing of other epochs of the device.
         accepted: Vec<Accepted>,
+        /// And of what it has decided.
+        decided: Vec<Accepted>,
     },
     /// The devices of readers are told a key, under which they give payloads to those who keep them and may not read them.
     Keyed(Keyed),
@@ -142,7 +144,11 @@ impl Control {
                     return Err(InvalidControl::Name);
                 }
             }
-            Self::Revoked { accepted, .. } | Self::Retired { accepted, .. } if accepted.len() > MAX_ACCEPTED => {
+            Self::Revoked { accepted, .. }
+            | Self::Retired { accepted, .. }
+            | Self::Retired { decided: accepted, .. }
+                if accepted.len() > MAX_ACCEPTED =>
+            {
                 return Err(InvalidControl::Accepted);
             }
             Self::Erased { memory } if memory.uuid().is_nil() => return Err(InvalidControl::Memory),

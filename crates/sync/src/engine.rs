@@ -294,6 +294,10 @@ pub struct Engine {
     receipts: BTreeMap<(SpaceId, BrainKey), Received>,
     /// How much of each author's was taken.
     quota: Quota,
+    /// Who passed on a space of somebody whom this brain does not know.
+    passed_on: BTreeMap<SpaceId, BrainKey>,
+    /// When the last list of a brain's devices was taken.
+    rosters_at: BTreeMap<BrainKey, u64>,
     /// Set when somebody knows more of this device's entries than it does.
     epoch_lost: bool,
 }
@@ -361,6 +365,8 @@ impl Engine {
             dialling: BTreeMap::new(),
             receipts: BTreeMap::new(),
             quota: Quota::new(BYTES_A_DAY),
+            passed_on: BTreeMap::new(),
+            rosters_at: BTreeMap::new(),
             epoch_lost: false,
         };
         engine.restore_certificate(certificate);
@@ -426,8 +432,12 @@ impl Engine {
 
     /// Takes note of a certificate that is kept.
     pub fn restore_certificate(&mut self, certificate: Certificate) {
-        self.replica.note_device(certificate.brain(), certificate.epoch(), certificate.device());
-        self.certificates.insert((certificate.brain(), certificate.epoch()), certificate);
+        let place = (certificate.brain(), certificate.epoch());
+        // An epoch is one device's, for good.
+        if self.certificates.get(&place).is_none_or(|known| known.device() == certificate.device()) {
+            self.replica.note_device(certificate.brain(), certificate.epoch(), certificate.device());
+            self.certificates.insert(place, certificate);
+        }
     }
 
     /// Takes note of a kept entry about a space itself. To be given in the order of each chain.
@@ -501,6 +511,11 @@ impl Engine {
         }
     }
 
+    /// Says nothing more in its epoch: it may have said more than it knows.
+    pub fn give_up_epoch(&mut self) {
+        self.epoch_lost = true;
+    }
+
     /// What this device says from here on is said in an epoch of its own: it was restored, or it is another device.
     pub fn renew(&mut self, certificate: Certificate) {
         self.restore_certificate(certificate.clone());
@@ -548,7 +563,7 @@ impl Engine {
         // Who was told a key may be able to open what it has kept for others.
         let keyed = before.as_ref().is_some_and(|before| before.keys().len() != now.keys().len());
         let kept = now.grants().values().any(|grant| grant.to == self.brain() && grant.role == Role::Relay);
-        let differs = |before: &Space| before.grants() != now.grants() || before.retired() != now.retired();
+        let differs = |before: &Space| before.grants() != now.grants() || !before.retires_as_many_as(now);
         if before.as_deref().is_none_or(differs) || keyed && kept {
             effects.push(Effect::Restand { before, space });
         }

@@ -18,6 +18,8 @@ pub const MAX_EARLY_ENTRIES: usize = 1_000;
 pub const MAX_DECISIONS: usize = 1_024;
 /// The most wishes of one author, in one epoch, that the owner of a space hears.
 pub const MAX_WISHES: usize = 1_024;
+/// The most bytes of a wish that the owner of a space hears.
+pub const MAX_WISH_BYTES: u32 = 4 * 1_024;
 /// The most entries about a space that its owner may say in one epoch. Further ones are not taken: what they make is folded from all of them.
 pub const MAX_CONTROL_ENTRIES: u64 = 16_384;
 
@@ -68,8 +70,8 @@ struct Held {
     early: BTreeMap<(u64, Hash), Entry>,
     /// Entries about the space, in their order. They are few, and what they make is folded from all of them.
     control: Vec<Entry>,
-    /// What the author said last to each offer.
-    decisions: BTreeMap<Hash, Decision>,
+    /// What the author said to offers, in order, with the numbers of the entries.
+    decisions: Vec<(u64, Hash, Decision)>,
     /// What the author wished.
     wishes: Vec<Entry>,
 }
@@ -163,9 +165,15 @@ impl Replica {
         let holding = self.spaces.get(&space)?;
         let to = holding.space.as_ref()?.grants().get(&grant)?.to;
         let chains = holding.chains.iter().filter(|(id, _)| id.author == to);
-        let said = chains.filter_map(|(_, held)| held.decisions.get(&grant));
+        let rules = holding.space.as_ref()?;
+        let last = |(id, held): (&ChainId, &Held)| {
+            let device = self.devices.get(&(id.author, id.epoch));
+            let end = device.and_then(|device| rules.retired_after(id.author, *device, id.epoch, id.lane));
+            let said = held.decisions.iter().rev().filter(|(number, ..)| end.is_none_or(|end| *number <= end));
+            said.filter(|(_, of, _)| *of == grant).map(|(.., decision)| *decision).next()
+        };
         // Whoever has ever declined has to be asked again, by another offer.
-        said.copied().max_by_key(|decision| *decision == Decision::Declined)
+        chains.filter_map(last).max_by_key(|decision| *decision == Decision::Declined)
     }
 
     /// The grant by which a brain may do something in a space at a moment: one that it has accepted, of the highest role. None for the
@@ -191,7 +199,7 @@ impl Replica {
         let id = ChainId { space, author: header.author, epoch: header.epoch, lane: header.kind.lane() };
         match holding.chains.get(&id) {
             Some(held) if held.chain.complete() < header.number => Standing::Held(Reason::Forked),
-            _ => rules.standing(header),
+            _ => rules.standing(header, self.devices.get(&(header.author, header.epoch)).copied()),
         }
     }
 }
@@ -231,7 +239,7 @@ impl Holding {
 
 impl Held {
     fn new(id: ChainId) -> Self {
-        let (early, decisions) = (BTreeMap::new(), BTreeMap::new());
+        let (early, decisions) = (BTreeMap::new(), Vec::new());
         Self { chain: Chain::new(id), early, control: Vec::new(), decisions, wishes: Vec::new() }
     }
 
@@ -274,9 +282,13 @@ impl Held {
             EntryKind::Control => self.control.push(entry.clone()),
             EntryKind::Decision if self.decisions.len() < MAX_DECISIONS => {
                 let said = entry.payload().and_then(|payload| serde_json::from_slice(payload).ok());
-                self.decisions.extend(said.map(|said| (entry.header().grant, said)));
+                self.decisions.extend(said.map(|said| (entry.header().number, entry.header().grant, said)));
             }
-            EntryKind::Wish if self.wishes.len() < MAX_WISHES => self.wishes.push(entry.clone()),
+            EntryKind::Wish
+                if self.wishes.len() < MAX_WISHES && entry.header().payload_bytes <= MAX_WISH_BYTES =>
+            {
+                self.wishes.push(entry.clone());
+            }
             EntryKind::Decision
             | EntryKind::Wish
             | EntryKind::Claim

@@ -6,7 +6,7 @@ use cairn_domain::id::MemoryId;
 
 use crate::control::{Accepted, Control, InvalidControl, Role};
 use crate::entry::{Entry, EntryKind, Header, Lane};
-use crate::key::{BrainKey, Epoch, Hash, SpaceId, Tag};
+use crate::key::{BrainKey, DeviceKey, Epoch, Hash, SpaceId, Tag};
 use crate::sealing::Keyed;
 
 /// A space, folded from the owner's control entries in the order of their chain.
@@ -19,12 +19,14 @@ pub struct Space {
     erased: BTreeMap<MemoryId, Erased>,
     /// Wishes of members that the owner has answered, and how.
     answered: BTreeMap<Hash, bool>,
-    /// Up to which number that counts which devices wrote in an epoch, which write no more.
-    retired: BTreeMap<(BrainKey, Epoch), u64>,
+    /// Devices that write no more, and up to which number of each epoch and lane that counts what they had said.
+    retired: BTreeMap<(BrainKey, DeviceKey), BTreeMap<(Epoch, Lane), u64>>,
     /// The keys that readers were told, by their names.
     keys: BTreeMap<Tag, Keyed>,
     /// The one under which payloads are sealed now.
     key: Option<Tag>,
+    /// When that was told, by the owner's clock.
+    keyed_at: u64,
 }
 
 /// What the owner lets a brain do.
@@ -135,6 +137,7 @@ impl Space {
                 retired: BTreeMap::new(),
                 keys: BTreeMap::new(),
                 key: None,
+                keyed_at: 0,
             }),
             _ => Err(Refused::NoBeginning),
         }
@@ -170,14 +173,30 @@ impl Space {
         self.answered.get(&wish).copied()
     }
 
-    /// The epochs of devices that write no more, and up to which number they count.
-    pub fn retired(&self) -> &BTreeMap<(BrainKey, Epoch), u64> {
-        &self.retired
+    /// Whether a device writes no more here.
+    pub fn has_retired(&self, brain: BrainKey, device: DeviceKey) -> bool {
+        self.retired.contains_key(&(brain, device))
+    }
+
+    /// Whether as many devices as in another state of the space write no more.
+    pub fn retires_as_many_as(&self, other: &Self) -> bool {
+        self.retired.len() == other.retired.len()
+    }
+
+    /// Up to which number what a device said in an epoch counts; none where it goes on writing.
+    pub fn retired_after(&self, brain: BrainKey, device: DeviceKey, epoch: Epoch, lane: Lane) -> Option<u64> {
+        let epochs = self.retired.get(&(brain, device))?;
+        Some(epochs.get(&(epoch, lane)).copied().unwrap_or(0))
     }
 
     /// The keys that readers were told, by their names.
     pub fn keys(&self) -> &BTreeMap<Tag, Keyed> {
         &self.keys
+    }
+
+    /// When the newest key was told, by the owner's clock, in milliseconds since 1970.
+    pub fn keyed_at(&self) -> u64 {
+        self.keyed_at
     }
 
     /// The key under which payloads are sealed for those who may not read them.
@@ -209,14 +228,16 @@ impl Space {
             Control::Answered { wish, granted } => {
                 self.answered.entry(wish).or_insert(granted);
             }
-            Control::Retired { brain, device: _, accepted } => {
-                for Accepted { epoch, number } in accepted {
-                    // The first word holds: a second one must not bring anything back.
-                    self.retired.entry((brain, epoch)).or_insert(number);
-                }
+            Control::Retired { brain, device, accepted, decided } => {
+                let lane = |lane, said: Vec<Accepted>| {
+                    said.into_iter().map(move |said| ((said.epoch, lane), said.number))
+                };
+                let ends = lane(Lane::Content, accepted).chain(lane(Lane::Control, decided));
+                // The first word holds: a second one must not bring anything back.
+                self.retired.entry((brain, device)).or_insert_with(|| ends.collect());
             }
             Control::Keyed(keyed) => {
-                self.key = Some(keyed.key);
+                (self.key, self.keyed_at) = (Some(keyed.key), header.at.millis);
                 self.keys.entry(keyed.key).or_insert(keyed);
             }
             // It is about the order of the owner's chains, which whoever feeds this has put right.
@@ -241,12 +262,11 @@ impl Space {
         self.erased.entry(memory).and_modify(|first| *first = place.min(*first)).or_insert(place);
     }
 
-    /// What an entry counts for.
-    pub fn standing(&self, header: &Header) -> Standing {
-        if let Some(end) = self.retired.get(&(header.author, header.epoch))
-            && header.kind != EntryKind::Decision
-            && (header.kind.lane() == Lane::Control || header.number > *end)
-        {
+    /// What an entry counts for, with the device that its certificate names.
+    pub fn standing(&self, header: &Header, device: Option<DeviceKey>) -> Standing {
+        let (author, epoch, lane) = (header.author, header.epoch, header.kind.lane());
+        let end = device.and_then(|device| self.retired_after(author, device, epoch, lane));
+        if end.is_some_and(|end| header.number > end) {
             return Standing::Held(Reason::Retired);
         }
         if header.author == self.owner {
@@ -271,6 +291,8 @@ impl Space {
             return Standing::Held(Reason::Revoked);
         }
         match (header.kind, grant.role) {
+            // Whether it is one that may be wished, its owner looks at.
+            (EntryKind::Wish, _) => Standing::Full,
             (_, Role::Write | Role::Admin) => Standing::Full,
             (EntryKind::Claim | EntryKind::Change, Role::Suggest) => Standing::Suggestion,
             (_, Role::Suggest | Role::Read | Role::Relay) => Standing::Held(Reason::Role),
@@ -361,7 +383,7 @@ mod tests {
         }
 
         fn standing(&self, author: u8, grant: Hash, kind: EntryKind) -> Standing {
-            self.space.standing(&self.header(author, grant, kind))
+            self.space.standing(&self.header(author, grant, kind), None)
         }
     }
 
@@ -370,9 +392,9 @@ mod tests {
         use Standing::{Full, Suggestion};
         let held = Standing::Held(Reason::Role);
         let wanted = [
-            (Role::Relay, [held, held, held, Full]),
-            (Role::Read, [held, held, held, Full]),
-            (Role::Suggest, [Suggestion, Suggestion, held, Full]),
+            (Role::Relay, [held, held, Full, Full]),
+            (Role::Read, [held, held, Full, Full]),
+            (Role::Suggest, [Suggestion, Suggestion, Full, Full]),
             (Role::Write, [Full; 4]),
             (Role::Admin, [Full; 4]),
         ];
@@ -397,7 +419,7 @@ mod tests {
         assert_eq!(owned.standing(2, grant, EntryKind::Claim), Standing::Full);
         let at = Hlc { millis: 1_001, counter: 0 };
         let late = Header { at, ..owned.header(2, grant, EntryKind::Claim) };
-        assert_eq!(owned.space.standing(&late), Standing::Held(Reason::Expired));
+        assert_eq!(owned.space.standing(&late, None), Standing::Held(Reason::Expired));
     }
 
     #[test]
@@ -407,7 +429,7 @@ mod tests {
         let accepted = vec![Accepted { epoch: EPOCH, number: 5 }];
         owned.says(&Control::Revoked { grant, accepted }).expect("revoked");
         let at = |owned: &Owned, epoch, number| {
-            owned.space.standing(&Header { epoch, number, ..owned.header(2, grant, EntryKind::Claim) })
+            owned.space.standing(&Header { epoch, number, ..owned.header(2, grant, EntryKind::Claim) }, None)
         };
         assert_eq!(at(&owned, EPOCH, 5), Standing::Full);
         assert_eq!(at(&owned, EPOCH, 6), Standing::Held(Reason::Revoked));

@@ -38,8 +38,11 @@ pub const MAX_ADDRESSES: usize = 16;
 pub const MAX_ADDRESS_BYTES: usize = 512;
 /// The most bytes of a brain's name.
 pub const MAX_NAME_BYTES: usize = 200;
-/// The most brains that a device tells another one of the same brain about.
-pub const MAX_KNOWN_PEERS: usize = 1_024;
+/// The most brains that a device tells another one of the same brain about in a frame.
+pub const MAX_KNOWN_PEERS: usize = 16;
+/// The most addresses of a device that are told on, and the most bytes of one: so that a frame holds them all.
+const MAX_TOLD_ADDRESSES: usize = 4;
+const MAX_TOLD_ADDRESS_BYTES: usize = 128;
 /// What stands for the first number in a pull that asks for a proof. The first entry of a chain has number 1.
 pub const PROOF: u64 = 0;
 /// What a head has on the wire.
@@ -102,8 +105,8 @@ pub enum Frame {
     Refused(Refusal),
     /// The devices of a brain.
     Roster(Roster),
-    /// A brain that another device of this brain knows.
-    KnownPeer(KnownPeer),
+    /// Brains that another device of this brain knows.
+    KnownPeers(Vec<KnownPeer>),
     /// Asks for a certificate for another epoch of the sender's, a device of this brain.
     Certify {
         /// The epoch.
@@ -304,11 +307,6 @@ impl Batch {
         }
     }
 
-    /// How many bytes its entries have.
-    pub fn bytes(&self) -> usize {
-        self.entries.iter().map(Bytes::len).sum()
-    }
-
     /// How many entries there are.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -463,7 +461,9 @@ impl Frame {
             }),
             Self::Refused(refusal) => Body::Refused(proto::Refused { reason: refusal.code().into() }),
             Self::Roster(roster) => Body::Roster(proto::Roster { roster: roster.to_bytes().into() }),
-            Self::KnownPeer(known) => Body::KnownPeer(known_peer(known)),
+            Self::KnownPeers(known) => {
+                Body::KnownPeers(proto::KnownPeers { peers: known.iter().map(known_peer).collect() })
+            }
             Self::Certify { epoch } => Body::Certify(proto::Certify { epoch: copy(&epoch.0) }),
             Self::Certified { certificate, name } => Body::Certified(proto::Certified {
                 certificate: copy(&certificate.to_bytes()),
@@ -507,7 +507,10 @@ impl Frame {
             Body::Roster(roster) => {
                 Self::Roster(Roster::parse(&roster.roster).map_err(|_| InvalidFrame::Unsound("list of devices"))?)
             }
-            Body::KnownPeer(known) => Self::KnownPeer(read_known_peer(known)?),
+            Body::KnownPeers(known) => {
+                limited(known.peers.len(), MAX_KNOWN_PEERS, "brains")?;
+                Self::KnownPeers(known.peers.into_iter().map(read_known_peer).collect::<Result<_, _>>()?)
+            }
             Body::Certify(certify) => Self::Certify { epoch: Epoch(array(&certify.epoch, "epoch")?) },
             Body::Certified(certified) => {
                 limited(certified.name.len(), MAX_NAME_BYTES, "bytes of a name")?;
@@ -566,7 +569,12 @@ fn certificate(bytes: &[u8]) -> Result<Certificate, InvalidFrame> {
 fn known_peer(known: &KnownPeer) -> proto::KnownPeer {
     let devices = known.devices.iter().take(MAX_DEVICES).map(|(device, addresses)| proto::KnownDevice {
         device: copy(device.bytes()),
-        addresses: addresses.iter().take(MAX_ADDRESSES).cloned().collect(),
+        addresses: addresses
+            .iter()
+            .filter(|address| address.len() <= MAX_TOLD_ADDRESS_BYTES)
+            .take(MAX_TOLD_ADDRESSES)
+            .cloned()
+            .collect(),
     });
     proto::KnownPeer { brain: copy(known.brain.bytes()), name: known.name.clone(), devices: devices.collect() }
 }

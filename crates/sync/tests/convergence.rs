@@ -110,7 +110,7 @@ impl Brain {
         let mut seen = BTreeMap::new();
         for chain in self.replica.chains(space) {
             for (place, entry) in self.kept.range((chain.id(), 0)..=(chain.id(), chain.complete())) {
-                let standing = rules.map(|rules| rules.standing(entry.header()));
+                let standing = rules.map(|rules| rules.standing(entry.header(), None));
                 seen.insert(*place, (entry.hash(), format!("{standing:?}")));
             }
         }
@@ -362,7 +362,7 @@ fn who_may_not_write_is_kept_and_not_counted() {
     let counted = |brain: &Brain| {
         let rules = brain.replica.space(world.space).expect("it has begun");
         let counts =
-            |entry: &&Entry| matches!(rules.standing(entry.header()), Standing::Full | Standing::Suggestion);
+            |entry: &&Entry| matches!(rules.standing(entry.header(), None), Standing::Full | Standing::Suggestion);
         brain.kept.values().filter(counts).count()
     };
     for brain in &world.brains {

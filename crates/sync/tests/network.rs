@@ -309,7 +309,7 @@ impl World {
         let who = self.random.random_range(0..self.nodes.len());
         let other = self.random.random_range(0..self.nodes.len());
         self.nodes[who].clock += self.random.random_range(0..50);
-        match self.random.random_range(0..47) {
+        match self.random.random_range(0..48) {
             0..16 => self.deliver(),
             16..22 => self.write(who),
             22..25 => self.connect(who, other),
@@ -327,6 +327,7 @@ impl World {
             41..43 => self.answer(),
             43..45 => self.lose(),
             45 => self.tell_key(),
+            46 => self.retire(),
             _ => self.babble(),
         }
         self.renew();
@@ -488,6 +489,17 @@ impl World {
             return;
         }
         if let Ok(entries) = node.engine.tell_key(self.space, self.random.random(), node.at(), node.clock) {
+            self.say(0, entries);
+        }
+    }
+
+    /// The owner's second device is to write no more, and does not heed it.
+    fn retire(&mut self) {
+        let (owner, twin) = (&self.nodes[0], &self.nodes[self.nodes.len().min(3) - 1]);
+        if self.nodes.len() > 3
+            && twin.brain() == owner.brain()
+            && let Ok(entries) = owner.engine.retire(self.space, owner.brain(), twin.device(), owner.at())
+        {
             self.say(0, entries);
         }
     }

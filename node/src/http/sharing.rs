@@ -443,6 +443,7 @@ impl From<SharingError> for ApiError {
             | SharingError::Expired
             | SharingError::Own
             | SharingError::OtherInvitation(_) => Self::validation("link", message),
+            SharingError::TooManyDevices => Self::new(StatusCode::CONFLICT, "TOO_MANY_DEVICES", message),
             SharingError::NotTheKey => Self::new(StatusCode::CONFLICT, "NOT_THE_KEY", message),
             SharingError::SharesAlready => Self::new(StatusCode::CONFLICT, "SHARES_ALREADY", message),
             SharingError::Stopped => Self::new(StatusCode::SERVICE_UNAVAILABLE, "SHARING_STOPPED", message),

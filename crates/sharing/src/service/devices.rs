@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use cairn_sync::certificate::Certificate;
 use cairn_sync::control::Control;
 use cairn_sync::engine::{Effect, Engine, Identity, Input, Peer};
-use cairn_sync::key::{BrainKey, DeviceKey, Epoch, Hash, SpaceId};
-use cairn_sync::roster::Roster;
+use cairn_sync::key::{BrainKey, DeviceKey, Epoch, Hash};
+use cairn_sync::roster::{MAX_DEVICES, Roster};
 use tracing::{info, warn};
 
 use super::{Service, now, random};
@@ -24,12 +24,13 @@ impl Service {
         self.has_the_key().then(|| Certificate::make(&self.config.brain, device, epoch, now()))
     }
 
-    /// The brain's devices with some more, or some less, as they are said from here on.
+    /// The brain's devices with some more, or some less, as they are said from here on. Their number goes on from the clock, so that a
+    /// brain that was restored does not say an old one again.
     fn roster(&self, change: impl FnOnce(&mut Vec<DeviceKey>)) -> Roster {
         let known = self.engine.roster();
         let mut devices = known.map_or_else(|| vec![self.engine.own_device()], |known| known.devices().to_vec());
         change(&mut devices);
-        Roster::sign(&self.config.brain, known.map_or(1, |known| known.number() + 1), devices)
+        Roster::sign(&self.config.brain, known.map_or(1, |known| known.number() + 1).max(now()), devices)
     }
 
     /// Lets a device in that has shown the secret of an invitation.
@@ -39,36 +40,58 @@ impl Service {
         epoch: Epoch,
         invitation: Hash,
     ) -> Result<(), SharingError> {
-        let Some(certificate) = self.certificate(device, epoch) else { return Ok(()) };
+        let full = self.engine.roster().is_some_and(|roster| roster.devices().len() >= MAX_DEVICES);
+        let certificate =
+            self.certificate(device, epoch).filter(|_| self.engine.may_certify(device, epoch) && !full);
+        let Some(certificate) = certificate else {
+            warn!(%device, "a device is not let in: it has had too many certificates, or there are too many devices");
+            return Ok(());
+        };
         let roster = self.roster(|devices| devices.push(device));
-        self.keeper.keep_roster(&roster, Some(invitation)).await?;
+        self.keeper.keep_roster(&roster, Some(&certificate), Some(invitation)).await?;
         info!(%device, "another device is one of this brain's");
-        let mut effects = self.engine.let_in(device, &certificate);
+        let mut effects = vec![self.engine.let_in(device, &certificate)];
         effects.extend(self.engine.say_roster(roster, now()));
         Box::pin(self.carry_out(effects, &mut VecDeque::new())).await
     }
 
     /// Gives a device of this brain's a certificate for another epoch.
-    pub(super) fn certify(&mut self, device: DeviceKey, epoch: Epoch) {
-        if let Some(certificate) = self.certificate(device, epoch)
-            && let Effect::Send { device, frame } = self.engine.certify(device, &certificate)
-        {
-            self.transport.send(device, frame);
-        }
+    pub(super) async fn certify(&mut self, device: DeviceKey, epoch: Epoch) -> Result<(), SharingError> {
+        let Some(roster) = self.engine.roster().filter(|roster| roster.devices().contains(&device)) else {
+            return Ok(());
+        };
+        let Some(certificate) = self.certificate(device, epoch).filter(|_| self.engine.may_certify(device, epoch))
+        else {
+            warn!(%device, "a device of this brain gets no certificate: it has had too many, or the epoch is another's");
+            return Ok(());
+        };
+        self.keeper.keep_roster(roster, Some(&certificate), None).await?;
+        let effect = self.engine.certify(device, &certificate);
+        Box::pin(self.carry_out(vec![effect], &mut VecDeque::new())).await
     }
 
-    /// Asks the device that has the brain's key for a certificate; until it has come, nothing is said in spaces.
-    pub(super) fn ask_for_certificate(&mut self) -> Result<(), SharingError> {
+    /// Says nothing more in spaces before there is a certificate for another epoch, and asks for it.
+    pub(super) async fn want_epoch(&mut self) -> Result<(), SharingError> {
+        self.engine.give_up_epoch();
         let epoch = match self.wanted {
             Some(epoch) => epoch,
-            None => *self.wanted.insert(Epoch(random()?)),
+            None => {
+                let epoch = Epoch(random()?);
+                self.keeper.keep_wanted(epoch).await?;
+                *self.wanted.insert(epoch)
+            }
         };
+        self.ask_for_certificate(epoch);
+        Ok(())
+    }
+
+    /// Asks the device that has the brain's key for a certificate.
+    pub(super) fn ask_for_certificate(&self, epoch: Epoch) {
         for effect in self.engine.ask_for_certificate(epoch) {
             if let Effect::Send { device, frame } = effect {
                 self.transport.send(device, frame);
             }
         }
-        Ok(())
     }
 
     /// Goes on in the epoch that this device has asked for.
@@ -93,9 +116,8 @@ impl Service {
             warn!(%brain, "this node shares something by now; it does not become a device of another brain");
             return Ok(());
         }
-        self.keeper.keep_epoch(&certificate).await?;
         let peer = Peer { name, devices: BTreeMap::from([(device, addresses)]), blocked: false };
-        self.keeper.keep_peer(brain, &peer, None).await?;
+        self.keeper.keep_joined(&certificate, &peer).await?;
         info!(%brain, "this node is a device of that brain from here on");
         self.transport.close(device);
         let handler = std::sync::Arc::clone(&self.keeper.handler);
@@ -129,19 +151,29 @@ impl Service {
             return Err(SharingError::NoDevice(device));
         }
         let roster = self.roster(|devices| devices.retain(|listed| *listed != device));
-        self.keeper.keep_roster(&roster, None).await?;
+        self.keeper.keep_roster(&roster, None, None).await?;
         let effects = self.engine.say_roster(roster, now());
         self.carry_out(effects, &mut VecDeque::new()).await?;
+        self.retire().await
+    }
+
+    /// Says in all spaces which devices of this brain write no more, or has their owners say so, as far as that was not done yet.
+    pub(super) async fn retire(&mut self) -> Result<(), SharingError> {
+        if !self.has_the_key() {
+            return Ok(());
+        }
         let brain = self.engine.brain();
-        let spaces: Vec<SpaceId> = self.engine.replica().spaces().map(cairn_sync::space::Space::id).collect();
-        for space in spaces {
-            let retired = Control::Retired { brain, device, accepted: Vec::new() };
+        for (space, device) in self.engine.to_be_retired() {
+            if !self.asked.insert((space, device)) {
+                continue;
+            }
+            let retired = Control::Retired { brain, device, accepted: Vec::new(), decided: Vec::new() };
             let said = |this: &Self| Ok(this.engine.retire(space, brain, device, this.keeper.stamp().hlc)?);
             match self.say_or_wish(space, &retired, said).await {
                 Ok(_) => {}
-                // It has no part in that space any more.
+                // It has no part in that space any more, or cannot speak now; it is tried again after a start.
                 Err(SharingError::CannotSay(why)) => {
-                    warn!(%space, %why, "it cannot be said that a device writes no more")
+                    warn!(%space, %device, %why, "it cannot be said that a device writes no more");
                 }
                 Err(error) => return Err(error),
             }

@@ -72,6 +72,11 @@ impl Hub {
 }
 
 impl Hub {
+    /// All reach each other again.
+    pub fn meet_again(&self) {
+        locked(&self.apart).clear();
+    }
+
     /// Two brains do not reach each other any more.
     pub fn part(&self, one: &Node, other: &Node) {
         let [one, other] = [one, other].map(Node::device);
@@ -175,6 +180,11 @@ impl Node {
 
     /// Stops, and starts again from what is on the disk.
     pub async fn restart(self) -> Self {
+        self.restart_after(|_| {}).await
+    }
+
+    /// Stops, has something done to the folder, and starts again.
+    pub async fn restart_after(self, done: impl FnOnce(&std::path::Path)) -> Self {
         let Self { folder, number, hub, stop, task, handler, .. } = self;
         stop.cancel();
         task.await.expect("it ends");
@@ -183,6 +193,7 @@ impl Node {
         let others: Vec<_> = locked(&hub.links).iter().filter(|(one, _)| *one == device).copied().collect();
         others.into_iter().for_each(|(one, other)| hub.disconnect(one, other));
         drop(handler);
+        done(folder.path());
         Self::start_in(&hub, number, folder, BYTES_A_DAY).await
     }
 

@@ -2,11 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use super::{Effect, Engine, Input, News, Peer};
+use super::{Effect, Engine, Input, MAX_EPOCHS, News, Peer};
 use crate::certificate::Certificate;
+use crate::chain::{Chain, ChainId};
+use crate::control::{Accepted, MAX_ACCEPTED};
+use crate::entry::Lane;
 use crate::key::{BrainKey, DeviceKey, Epoch, Hash, SpaceId};
-use crate::roster::Roster;
+use crate::roster::{MAX_DEVICES, Roster};
 use crate::wire::{Frame, InvalidFrame, KnownPeer, MAX_KNOWN_PEERS};
+
+/// The most brains that a device learns of from another one of its brain.
+const MAX_PEERS: usize = 1_024;
+/// How often another brain's list of devices is taken in, in milliseconds, unless one is gone.
+const ROSTER_EVERY_MS: u64 = 60_000;
 
 impl Engine {
     /// Takes note of a brain's devices that are kept.
@@ -44,7 +52,7 @@ impl Engine {
     /// Says who this brain's devices are from here on, and has nothing to do any more with those that are not.
     pub fn say_roster(&mut self, roster: Roster, now: u64) -> Vec<Effect> {
         let mut effects = Vec::new();
-        self.take_roster(roster, &mut effects);
+        self.take_roster(roster, now, &mut effects);
         for device in self.sessions.keys().copied().collect::<Vec<_>>() {
             self.tell_devices(device, &mut effects);
         }
@@ -52,11 +60,17 @@ impl Engine {
         effects
     }
 
-    /// Lets a device in that has shown the secret of an invitation to become this brain's: it has its certificate.
-    pub fn let_in(&mut self, device: DeviceKey, certificate: &Certificate) -> Vec<Effect> {
-        self.restore_certificate(certificate.clone());
-        let certified = Frame::Certified { certificate: certificate.clone(), name: self.own.name.clone() };
-        vec![Effect::Send { device, frame: certified.to_bytes() }, Effect::Close { device }]
+    /// Lets a device in that has shown the secret of an invitation to become this brain's: it has its certificate, and comes again with it.
+    pub fn let_in(&mut self, device: DeviceKey, certificate: &Certificate) -> Effect {
+        self.certify(device, certificate)
+    }
+
+    /// Whether a device of this brain's may have a certificate for an epoch: it is one, the epoch is no other device's, and it has not had
+    /// too many.
+    pub fn may_certify(&self, device: DeviceKey, epoch: Epoch) -> bool {
+        let of_device = self.certificates_of(self.brain()).filter(|made| made.device() == device).count();
+        let known = self.certificate(self.brain(), epoch);
+        known.is_none_or(|known| known.device() == device) && of_device < MAX_EPOCHS / 2
     }
 
     /// Gives a device of this brain's a certificate that it asked for.
@@ -73,25 +87,27 @@ impl Engine {
         own.map(|(device, _)| Effect::Send { device: *device, frame: frame.clone() }).collect()
     }
 
-    /// Tells somebody who is there about this brain's devices, and a device of its own about everybody else too.
+    /// Tells somebody who is there about this brain's devices and their own, and a device of this brain about everybody else too.
     pub(super) fn tell_devices(&self, device: DeviceKey, effects: &mut Vec<Effect>) {
         let Some(brain) = self.sessions.get(&device).and_then(|session| session.brain) else { return };
         let own = self.brain();
-        let rosters = self.rosters.values().filter(|roster| roster.brain() == own || brain == own);
-        effects.extend(
-            rosters.map(|roster| Effect::Send { device, frame: Frame::Roster(roster.clone()).to_bytes() }),
-        );
+        let mut frames = Vec::new();
         if brain == own {
-            let known = self.peers.iter().filter(|(_, peer)| !peer.blocked).take(MAX_KNOWN_PEERS);
-            let known = known.map(|(brain, peer)| KnownPeer {
-                brain: *brain,
-                name: peer.name.clone(),
-                devices: peer.devices.clone(),
-            });
-            for known in known {
-                effects.push(Effect::Send { device, frame: Frame::KnownPeer(known).to_bytes() });
-            }
+            let known = self.peers.iter().filter(|(_, peer)| !peer.blocked).take(MAX_PEERS);
+            let known: Vec<KnownPeer> = known
+                .map(|(brain, peer)| KnownPeer {
+                    brain: *brain,
+                    name: peer.name.clone(),
+                    devices: peer.devices.clone(),
+                })
+                .collect();
+            frames.extend(known.chunks(MAX_KNOWN_PEERS).map(|part| Frame::KnownPeers(part.to_vec())));
         }
+        // A brain that was restored learns its own from others.
+        let rosters =
+            self.rosters.values().filter(|roster| brain == own || [own, brain].contains(&roster.brain()));
+        frames.extend(rosters.cloned().map(Frame::Roster));
+        effects.extend(frames.iter().map(|frame| Effect::Send { device, frame: frame.to_bytes() }));
     }
 
     pub(super) fn hear_devices(
@@ -99,30 +115,16 @@ impl Engine {
         device: DeviceKey,
         brain: BrainKey,
         frame: Frame,
+        now: u64,
         effects: &mut Vec<Effect>,
     ) -> Result<(), InvalidFrame> {
         let is_own = brain == self.brain();
         match frame {
-            Frame::Roster(roster) if roster.brain() == brain || is_own => self.take_roster(roster, effects),
-            Frame::KnownPeer(known) if is_own => {
-                let own = self.own_device();
-                let listed = |device: &DeviceKey| *device != own && self.is_device_of(*device, known.brain);
-                let devices: Vec<_> = known.devices.into_iter().filter(|(device, _)| listed(device)).collect();
-                let peer = self.peers.entry(known.brain).or_default();
-                let before = peer.clone();
-                if peer.name.is_empty() {
-                    peer.name = known.name;
-                }
-                for (device, addresses) in devices {
-                    let known = peer.devices.entry(device).or_default();
-                    if known.is_empty() {
-                        *known = addresses;
-                    }
-                }
-                if *peer != before {
-                    let peer = peer.clone();
-                    effects.push(Effect::KeepPeer { brain: known.brain, peer, invitation: None });
-                }
+            Frame::Roster(roster) if is_own || [brain, self.brain()].contains(&roster.brain()) => {
+                self.take_roster(roster, now, effects);
+            }
+            Frame::KnownPeers(known) if is_own => {
+                known.into_iter().for_each(|known| self.take_known(known, effects));
             }
             Frame::Certify { epoch } if is_own => {
                 effects.push(Effect::Tell(News::CertificateWanted { device, epoch }));
@@ -136,45 +138,105 @@ impl Engine {
         Ok(())
     }
 
-    fn take_roster(&mut self, roster: Roster, effects: &mut Vec<Effect>) {
-        let brain = roster.brain();
-        if self.rosters.get(&brain).is_some_and(|known| known.number() >= roster.number()) {
+    /// Takes note of a brain that another device of this one knows.
+    fn take_known(&mut self, known: KnownPeer, effects: &mut Vec<Effect>) {
+        let own = self.own_device();
+        if self.peers.len() >= MAX_PEERS && !self.peers.contains_key(&known.brain) {
             return;
         }
-        let Some(mut peer) = self.peers.get(&brain).cloned().or((brain == self.brain()).then(Peer::default))
-        else {
-            return;
-        };
+        let listed = |device: &DeviceKey| *device != own && self.is_device_of(*device, known.brain);
+        let devices: Vec<_> = known.devices.into_iter().filter(|(device, _)| listed(device)).collect();
+        let peer = self.peers.entry(known.brain).or_default();
+        let before = peer.clone();
+        if peer.name.is_empty() {
+            peer.name = known.name;
+        }
+        for (device, addresses) in devices {
+            if peer.devices.len() < MAX_DEVICES || peer.devices.contains_key(&device) {
+                let known = peer.devices.entry(device).or_default();
+                if known.is_empty() {
+                    *known = addresses;
+                }
+            }
+        }
+        if *peer != before {
+            let peer = peer.clone();
+            effects.push(Effect::KeepPeer { brain: known.brain, peer, invitation: None });
+        }
+    }
+
+    /// Does what kept rosters say about peers that are kept: the node may have stopped between the two.
+    pub fn heed_rosters(&mut self) {
+        for roster in self.rosters.clone().into_values() {
+            if let Some(peer) = self.as_listed(&roster) {
+                self.peers.insert(roster.brain(), peer);
+            }
+        }
+    }
+
+    /// A peer with the devices that its brain has listed; none where it is not known.
+    fn as_listed(&self, roster: &Roster) -> Option<Peer> {
+        let brain = roster.brain();
+        let mut peer = self.peers.get(&brain).cloned().or((brain == self.brain()).then(Peer::default))?;
         let listed: BTreeSet<DeviceKey> = roster.devices().iter().copied().collect();
         peer.devices.retain(|device, _| listed.contains(device));
-        for device in listed.iter().filter(|device| **device != self.own_device()) {
-            peer.devices.entry(*device).or_default();
+        for device in listed.into_iter().filter(|device| *device != self.own_device()) {
+            peer.devices.entry(device).or_default();
         }
-        let gone = self
-            .sessions
-            .iter()
-            .filter(|(device, session)| session.brain == Some(brain) && !listed.contains(device));
-        let gone: Vec<DeviceKey> = gone.map(|(device, _)| *device).collect();
+        Some(peer)
+    }
+
+    fn take_roster(&mut self, roster: Roster, now: u64, effects: &mut Vec<Effect>) {
+        let brain = roster.brain();
+        let known = self.rosters.get(&brain);
+        if known.is_some_and(|known| known.number() >= roster.number()) {
+            return;
+        }
+        // Who says so again and again fills no log with it; that one is gone is heard at once.
+        let went =
+            known.is_some_and(|known| known.devices().iter().any(|device| !roster.devices().contains(device)));
+        let soon = self.rosters_at.get(&brain).is_some_and(|at| now.abs_diff(*at) < ROSTER_EVERY_MS);
+        if soon && !went && brain != self.brain() {
+            return;
+        }
+        let Some(peer) = self.as_listed(&roster) else { return };
         effects.push(Effect::KeepRoster(roster.clone()));
         effects.push(Effect::KeepPeer { brain, peer: peer.clone(), invitation: None });
-        effects.extend(gone.into_iter().map(|device| Effect::Close { device }));
+        for (device, session) in &mut self.sessions {
+            if session.brain == Some(brain) && !roster.devices().contains(device) {
+                // Nothing that it has sent by now is heard any more.
+                session.brain = None;
+                effects.push(Effect::Close { device: *device });
+            }
+        }
+        self.rosters_at.insert(brain, now);
         self.rosters.insert(brain, roster);
         self.peers.insert(brain, peer);
     }
 
-    /// The epochs of a device of a brain's, with how far this brain has what it said in a space in each.
-    pub(super) fn said_by(
-        &self,
-        space: SpaceId,
-        brain: BrainKey,
-        device: DeviceKey,
-    ) -> Vec<crate::control::Accepted> {
-        let epochs = self.certificates_of(brain).filter(|made| made.device() == device).map(Certificate::epoch);
-        let reached = |epoch| {
-            let id = crate::chain::ChainId { space, author: brain, epoch, lane: crate::entry::Lane::Content };
-            self.replica.chain(id).map_or(0, crate::chain::Chain::complete)
+    /// Devices of this brain's that write no more by its own word, and of which that was not said yet in a space that it has a part in.
+    pub fn to_be_retired(&self) -> Vec<(SpaceId, DeviceKey)> {
+        let Some(roster) = self.roster() else { return Vec::new() };
+        let gone: BTreeSet<DeviceKey> = self
+            .certificates_of(self.brain())
+            .map(Certificate::device)
+            .filter(|device| !roster.devices().contains(device))
+            .collect();
+        let spaces = self.replica.spaces().filter(|space| self.is_member(space.id(), self.brain()));
+        let of = |space: &crate::space::Space| {
+            let open = gone.iter().filter(|device| !space.has_retired(self.brain(), **device));
+            open.map(|device| (space.id(), *device)).collect::<Vec<_>>()
         };
-        epochs.map(|epoch| crate::control::Accepted { epoch, number: reached(epoch) }).collect()
+        spaces.flat_map(of).collect()
+    }
+
+    /// The epochs of a device of a brain's, with how far this brain has what it said in a space in each, in one lane.
+    pub(super) fn said_by(&self, space: SpaceId, brain: BrainKey, device: DeviceKey, lane: Lane) -> Vec<Accepted> {
+        let epochs = self.certificates_of(brain).filter(|made| made.device() == device).map(Certificate::epoch);
+        let reached =
+            |epoch| self.replica.chain(ChainId { space, author: brain, epoch, lane }).map_or(0, Chain::complete);
+        let said = epochs.map(|epoch| Accepted { epoch, number: reached(epoch) });
+        said.filter(|said| said.number > 0).take(MAX_ACCEPTED).collect()
     }
 
     /// Whether the secret of an invitation lets in a device of this brain's own.

@@ -70,8 +70,8 @@ impl Engine {
             Frame::Proof(fork, certificate) => self.proven(brain, &fork, certificate, now, effects),
             // Who is there has been settled.
             Frame::Hello(_) | Frame::Pair { .. } | Frame::Paired | Frame::Refused(_) => {}
-            Frame::Roster(_) | Frame::KnownPeer(_) | Frame::Certify { .. } | Frame::Certified { .. } => {
-                return self.hear_devices(device, brain, frame, effects);
+            Frame::Roster(_) | Frame::KnownPeers(_) | Frame::Certify { .. } | Frame::Certified { .. } => {
+                return self.hear_devices(device, brain, frame, now, effects);
             }
         }
         Ok(())
@@ -94,30 +94,33 @@ impl Engine {
         rules.owner() == brain || rules.grants().values().any(|grant| grant.to == brain)
     }
 
-    /// Whether this brain takes note of a space of somebody's that it has never heard of. Those who are no peers of its own can offer as many
-    /// together as each peer: a key costs nothing.
-    pub(super) fn may_offer(&self, owner: BrainKey) -> bool {
+    /// Whether this brain takes note of a space of somebody's that it has never heard of. Of those who are no peers of its own, as many are heard of
+    /// from each peer as of its own: a key costs nothing.
+    pub(super) fn may_offer(&self, owner: BrainKey, by: BrainKey) -> bool {
         // What this brain itself has begun comes back to it.
         owner == self.brain()
             || match self.peers.get(&owner) {
                 Some(peer) => !peer.blocked && self.undecided(|other| other == owner) < MAX_OFFERED,
-                None => self.strangers_may_offer(),
+                None => self.may_pass_on(by),
             }
     }
 
-    fn strangers_may_offer(&self) -> bool {
-        let is_stranger = |brain| brain != self.brain() && !self.peers.contains_key(&brain);
-        self.undecided(is_stranger) < MAX_OFFERED
+    /// Whether somebody may tell of one more space of one whom this brain does not know.
+    fn may_pass_on(&self, by: BrainKey) -> bool {
+        let passed_on = self.passed_on.iter().filter(|(_, brain)| **brain == by);
+        let open =
+            passed_on.filter_map(|(space, _)| self.replica.space(*space)).filter(|space| self.is_undecided(space));
+        open.count() < MAX_OFFERED
     }
 
     /// How many spaces of some owners this brain knows and has decided nothing on.
     fn undecided(&self, of: impl Fn(BrainKey) -> bool) -> usize {
-        let undecided = self.replica.spaces().filter(|space| {
-            let mut grants = space.grants().iter().filter(|(_, grant)| grant.to == self.brain());
-            let decided = |hash| self.replica.decision(space.id(), hash).is_some();
-            of(space.owner()) && !grants.any(|(hash, _)| decided(*hash))
-        });
-        undecided.count()
+        self.replica.spaces().filter(|space| of(space.owner()) && self.is_undecided(space)).count()
+    }
+
+    fn is_undecided(&self, space: &crate::space::Space) -> bool {
+        let mut grants = space.grants().iter().filter(|(_, grant)| grant.to == self.brain());
+        !grants.any(|(hash, _)| self.replica.decision(space.id(), *hash).is_some())
     }
 
     fn hear_heads(
@@ -131,7 +134,7 @@ impl Engine {
         for told in spaces {
             let known = self.replica.space(told.space).is_some();
             // Whose it is shows when it comes: this is no more than a first look.
-            if !known && !self.may_offer(brain) && !self.strangers_may_offer() {
+            if !known && !self.may_offer(brain, brain) && !self.may_pass_on(brain) {
                 continue;
             }
             if let Some(session) = self.sessions.get_mut(&device)

@@ -340,7 +340,7 @@ impl Engine {
         let stranger = self.sessions.get(&device).and_then(|session| session.stranger.clone());
         let Some((brain, Stranger { name, .. })) = stranger else { return };
         let Some((inviter, taken)) = self.taken_up.remove(&device) else { return };
-        if inviter == brain {
+        if inviter == brain && !taken.for_device {
             let devices = BTreeMap::from([(device, taken.addresses)]);
             let peer = Peer { name, devices, blocked: false };
             effects.push(Effect::KeepPeer { brain, peer: peer.clone(), invitation: None });
@@ -352,7 +352,9 @@ impl Engine {
     /// The invitation that was taken up makes this device one of the inviting brain's.
     fn joined(&mut self, device: DeviceKey, certificate: Certificate, name: String, effects: &mut Vec<Effect>) {
         let is_for_this = certificate.device() == self.own_device();
-        let taken = self.taken_up.get(&device).filter(|(brain, _)| is_for_this && *brain == certificate.brain());
+        let taken = self.taken_up.get(&device);
+        let taken =
+            taken.filter(|(brain, taken)| is_for_this && taken.for_device && *brain == certificate.brain());
         let Some(addresses) = taken.map(|(_, taken)| taken.addresses.clone()) else { return };
         self.taken_up.remove(&device);
         effects.push(Effect::Tell(News::Joined { certificate, name, by: (device, addresses) }));
@@ -401,7 +403,11 @@ impl Engine {
         // A clock that was put back starts the wait anew.
         session.pulling.retain(|_, asked_at| now.abs_diff(*asked_at) < AGAIN_MS);
         if session.brain.is_some() && now.abs_diff(session.told_at) >= AGAIN_MS {
+            let is_own = session.brain == Some(self.own.certificate.brain());
             self.greet(device, now, effects);
+            if is_own {
+                self.tell_devices(device, effects);
+            }
         }
     }
 
@@ -438,6 +444,8 @@ pub struct TakenUp {
     pub addresses: Vec<String>,
     /// Until when, in milliseconds since 1970.
     pub expires_at: u64,
+    /// Whether it makes this device one of the inviting brain's, and no peer.
+    pub for_device: bool,
 }
 
 /// How long to wait after so many failures; another time for each device, so that not all come at once.
@@ -487,6 +495,39 @@ mod tests {
             now += DIALLED_FOR_MS;
             assert_eq!(dialled(&mut engine, now), None, "taken for failed, there is a pause");
             now += 2 * LONGEST_PAUSE_MS;
+        }
+    }
+
+    #[test]
+    fn who_takes_up_a_peers_invitation_becomes_no_device_of_theirs() {
+        let (mut engine, _) = engine();
+        let [brain, device] = [7, 8].map(|of| SigningKey::from_bytes(&[of; 32]));
+        let theirs = DeviceKey::of(&device);
+        let hello = Hello {
+            oldest: OLDEST_VERSION,
+            newest: NEWEST_VERSION,
+            certificate: Certificate::make(&brain, theirs, Epoch([9; 16]), 0),
+            name: "Mallory".into(),
+            addresses: Vec::new(),
+        };
+        for for_device in [false, true] {
+            let taken = TakenUp {
+                secret: Bytes::from_static(b"secret"),
+                addresses: Vec::new(),
+                expires_at: 10,
+                for_device,
+            };
+            engine.take_up(BrainKey::of(&brain), theirs, taken);
+            engine.handle(Input::Connected { device: theirs }, 1);
+            let mut hear =
+                |frame: Frame| engine.handle(Input::Frame { device: theirs, bytes: frame.to_bytes() }, 1);
+            hear(Frame::Hello(hello.clone()));
+            let certificate =
+                Certificate::make(&brain, DeviceKey::of(&SigningKey::from_bytes(&[2; 32])), Epoch([5; 16]), 0);
+            let effects = hear(Frame::Certified { certificate, name: "Mallory".into() });
+            let joined = effects.iter().any(|effect| matches!(effect, Effect::Tell(News::Joined { .. })));
+            assert_eq!(joined, for_device, "{effects:?}");
+            engine.handle(Input::Disconnected { device: theirs }, 1);
         }
     }
 

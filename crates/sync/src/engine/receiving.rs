@@ -3,7 +3,7 @@
 use super::{Effect, Engine, Load, MAX_AHEAD_MS, MAX_EPOCHS, MAX_HEADS, News, Why};
 use crate::certificate::Certificate;
 use crate::chain::{Chain, ChainId, Fork, chain_of};
-use crate::entry::{Entry, EntryKind, Lane};
+use crate::entry::{Entry, EntryKind, HEADER_BYTES, Lane};
 use crate::key::{BrainKey, DeviceKey, SpaceId, Tag};
 use crate::replica;
 use crate::wire::{Batch, Frame, Head, InvalidFrame, Pull, Receipt};
@@ -80,7 +80,7 @@ impl Engine {
         }
         let has_begun = self.replica.space(batch.space).is_some();
         // Whoever passes on what somebody says about a space of theirs, they have said it.
-        let offers = batch.first == 1 && self.may_offer(certificate.brain());
+        let offers = batch.first == 1 && self.may_offer(certificate.brain(), brain);
         let is_member = self.is_member(batch.space, certificate.brain());
         if !(has_begun && is_member || !has_begun && offers) {
             // Whoever wrote it has no part in the space, as far as this brain knows; it may learn more.
@@ -104,9 +104,8 @@ impl Engine {
         if known.is_none() && epochs >= MAX_EPOCHS {
             return Ok(());
         }
-        let is_others = chain.lane == Lane::Content && chain.author != self.brain();
-        if is_others && self.quota.take(chain.author, batch.bytes(), now) {
-            effects.push(Effect::Tell(News::QuotaUsedUp(chain.author)));
+        if !has_begun && chain.author != self.brain() && !self.peers.contains_key(&chain.author) {
+            self.passed_on.insert(batch.space, brain);
         }
         self.admit(device, chain, certificate, entries, now, effects);
         Ok(())
@@ -186,7 +185,8 @@ impl Engine {
             self.lose_epoch(effects);
         }
         self.restore_certificate(certificate.clone());
-        let first = (reached == 0).then_some(certificate);
+        // The first entries of a chain may be of a publication that has not come whole, and is not kept yet.
+        let first = (!self.heads.contains_key(&chain)).then_some(certificate);
         self.take_in(device, chain, first, timely, now, effects);
     }
 
@@ -210,6 +210,11 @@ impl Engine {
             })
             .flatten()
             .collect();
+        let bytes = kept.iter().map(|entry| HEADER_BYTES + entry.header().payload_bytes as usize).sum();
+        let is_others = chain.lane == Lane::Content && chain.author != self.brain();
+        if is_others && self.quota.take(chain.author, bytes, now) {
+            effects.push(Effect::Tell(News::QuotaUsedUp(chain.author)));
+        }
         if let Some(certificate) = certificate.filter(|_| !kept.is_empty()) {
             effects.insert(from, Effect::KeepCertificate { space: chain.space, certificate });
         }
@@ -300,7 +305,7 @@ impl Engine {
             return;
         }
         if !self.wants(chain.space, None, now)
-            || !self.may_have(brain, chain, now)
+            || !self.may_know(brain, chain, now)
             || !self.is_member(chain.space, chain.author)
         {
             return;

@@ -16,6 +16,9 @@ use crate::replica::MAX_CONTROL_ENTRIES;
 use crate::shared::{InvalidShared, SharedEvent};
 use crate::space::Space;
 
+/// How many entries about a space are kept free for what ends something.
+const ROOM_TO_END: u64 = 512;
+
 /// Something said about a memory, by one of this brain's own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Said {
@@ -125,7 +128,18 @@ impl Engine {
         let (author, epoch, lane) = (self.brain(), self.own.certificate.epoch(), Lane::Control);
         let chain = self.replica.chain(ChainId { space, author, epoch, lane });
         let number = chain.map_or(0, Chain::number);
-        if number + controls.len() as u64 >= MAX_CONTROL_ENTRIES {
+        // There is always room to take something back.
+        let ends = |control: &Control| {
+            matches!(
+                control,
+                Control::Revoked { .. }
+                    | Control::Retired { .. }
+                    | Control::Erased { .. }
+                    | Control::Answered { .. }
+            )
+        };
+        let kept_free = if controls.iter().all(ends) { 0 } else { ROOM_TO_END };
+        if number + controls.len() as u64 + kept_free >= MAX_CONTROL_ENTRIES {
             return Err(CannotSay::EpochFull);
         }
         let mut said = Vec::new();
@@ -192,9 +206,8 @@ impl Engine {
     }
 
     fn retired(&self, space: SpaceId, brain: BrainKey, device: DeviceKey) -> Control {
-        let mut accepted = self.said_by(space, brain, device);
-        accepted.truncate(MAX_ACCEPTED);
-        Control::Retired { brain, device, accepted }
+        let said = |lane| self.said_by(space, brain, device, lane);
+        Control::Retired { brain, device, accepted: said(Lane::Content), decided: said(Lane::Control) }
     }
 
     /// Wishes that the owner of a space says something about it.

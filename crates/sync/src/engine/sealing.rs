@@ -12,6 +12,9 @@ use crate::entry::{Entry, Lane};
 use crate::key::{BrainKey, DeviceKey, SpaceId, Tag};
 use crate::sealing::{MAX_KEYED_DEVICES, SpaceKey, sealed_under};
 
+/// How often readers are told another key because one of them has one more device, in milliseconds.
+const KEY_EVERY_MS: u64 = 60 * 60 * 1_000;
+
 /// The keys of a space that this device can read.
 type Keys = BTreeMap<Tag, SpaceKey>;
 
@@ -22,8 +25,19 @@ impl Engine {
             return false;
         };
         let has_relay = self.members(space, now).any(|(_, role)| role == Role::Relay);
-        let told = || rules.key().map(|keyed| keyed.to.iter().map(|to| to.device).collect::<BTreeSet<_>>());
-        has_relay && told() != Some(self.readers(space, now))
+        if !has_relay {
+            return false;
+        }
+        let Some(keyed) = rules.key() else { return true };
+        let told: BTreeSet<DeviceKey> = keyed.to.iter().map(|to| to.device).collect();
+        let readers = self.readers(space, now);
+        // Who reads no more has to be shut out, and whom nobody told anything is waiting. One more device of somebody's can wait a while: who
+        // goes on naming others must not fill the chain.
+        let gone = told.iter().any(|device| !readers.contains(device));
+        let is_told = |brain: BrainKey| self.devices_of(brain).iter().any(|device| told.contains(device));
+        let new = self.reading(space, now).any(|brain| !is_told(brain) && !self.devices_of(brain).is_empty());
+        let later = now.abs_diff(rules.keyed_at()) >= KEY_EVERY_MS;
+        gone || new || later && told != readers
     }
 
     /// Tells the readers of a space that this brain owns another key, made of random bytes.
@@ -54,15 +68,28 @@ impl Engine {
         holds.map(|(_, grant)| (grant.to, grant.role))
     }
 
+    /// Those who may read what is in a space.
+    fn reading(&self, space: SpaceId, now: u64) -> impl Iterator<Item = BrainKey> {
+        let members = self.members(space, now).filter(|(_, role)| *role >= Role::Read).map(|(brain, _)| brain);
+        members.chain([self.brain()])
+    }
+
     /// The devices of those who may read what is in a space.
     fn readers(&self, space: SpaceId, now: u64) -> BTreeSet<DeviceKey> {
-        let members = self.members(space, now).filter(|(_, role)| *role >= Role::Read).map(|(brain, _)| brain);
-        let brains = members.chain([self.brain()]);
-        let devices = brains.flat_map(|brain| {
-            let certified = self.certificates_of(brain).map(crate::certificate::Certificate::device);
-            certified.chain(self.peers.get(&brain).into_iter().flat_map(|peer| peer.devices.keys().copied()))
-        });
-        devices.take(MAX_KEYED_DEVICES).collect()
+        let mut readers: BTreeSet<DeviceKey> =
+            self.reading(space, now).flat_map(|brain| self.devices_of(brain)).collect();
+        while readers.len() > MAX_KEYED_DEVICES {
+            readers.pop_last();
+        }
+        readers
+    }
+
+    /// The devices that write for a brain, as far as they are known here.
+    fn devices_of(&self, brain: BrainKey) -> BTreeSet<DeviceKey> {
+        let certified = self.certificates_of(brain).map(crate::certificate::Certificate::device);
+        let known =
+            certified.chain(self.peers.get(&brain).into_iter().flat_map(|peer| peer.devices.keys().copied()));
+        known.filter(|device| self.is_device_of(*device, brain)).collect()
     }
 
     /// All keys of a space that this device can read: those it was told, and those before them.
