@@ -188,8 +188,10 @@ impl Replica {
 
     /// What the grant by which a brain may do something in a space lets it do. None for the owner, who needs none.
     pub fn role_of(&self, space: SpaceId, brain: BrainKey, now: u64) -> Option<Role> {
+        // What an owner has offered itself takes nothing from it.
+        let rules = self.space(space).filter(|rules| rules.owner() != brain)?;
         let grant = self.grant_of(space, brain, now)?;
-        self.space(space)?.grants().get(&grant).map(|grant| grant.role)
+        rules.grants().get(&grant).map(|grant| grant.role)
     }
 
     /// What an entry counts for, as far as the space and its chain are known.
