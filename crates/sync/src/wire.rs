@@ -1,22 +1,27 @@
 //! Between what brains say to each other and what it means. Limits are looked at before anything is read, and nothing that comes out has not been
 //! checked alone.
 
-use std::collections::BTreeMap;
+mod known;
+mod receipt;
 
 use bytes::Bytes;
 use cairn_domain::clock::Hlc;
 use cairn_domain::id::MemoryId;
 use cairn_domain::truth::Truth;
 use cairn_proto::sync as proto;
-use ed25519_dalek::{Signer, SigningKey};
 use prost::Message;
 use uuid::Uuid;
 
 use crate::certificate::Certificate;
 use crate::chain::{ChainId, Fork};
 use crate::entry::{Entry, EntryKind, Header, InvalidEntry};
-use crate::key::{BrainKey, DeviceKey, Epoch, Hash, SpaceId, Tag};
-use crate::roster::{MAX_DEVICES, Roster};
+use crate::key::{Epoch, Hash, SpaceId, Tag};
+use crate::roster::Roster;
+
+pub use known::KnownPeer;
+use known::{known_peer, read_known_peer};
+pub use receipt::Receipt;
+use receipt::{read_receipt, receipt};
 
 /// The versions of the protocol that this program speaks.
 pub const OLDEST_VERSION: u32 = 1;
@@ -40,17 +45,12 @@ pub const MAX_ADDRESS_BYTES: usize = 512;
 pub const MAX_NAME_BYTES: usize = 200;
 /// The most brains that a device tells another one of the same brain about in a frame.
 pub const MAX_KNOWN_PEERS: usize = 16;
-/// The most addresses of a device that are told on, and the most bytes of one: so that a frame holds them all.
-const MAX_TOLD_ADDRESSES: usize = 4;
-const MAX_TOLD_ADDRESS_BYTES: usize = 128;
 /// What stands for the first number in a pull that asks for a proof. The first entry of a chain has number 1.
 pub const PROOF: u64 = 0;
 /// What a head has on the wire.
 const HEAD_BYTES: usize = 40;
 /// About what an entry has on the wire besides its payload.
 const ENTRY_BYTES: usize = 120;
-/// What a receipt's signed bytes begin with.
-const RECEIPT_DOMAIN: &[u8] = b"cairn receipt 1\0";
 
 /// Why a frame is refused. Its sender has no sound program, or means harm.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -121,17 +121,6 @@ pub enum Frame {
     },
 }
 
-/// A brain that a device knows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownPeer {
-    /// Which.
-    pub brain: BrainKey,
-    /// What its owner calls it.
-    pub name: String,
-    /// Its devices, and where each was last found.
-    pub devices: BTreeMap<DeviceKey, Vec<String>>,
-}
-
 /// The first frame of both sides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
@@ -200,19 +189,6 @@ pub struct Batch {
     entries: Vec<Bytes>,
 }
 
-/// What somebody has kept of a space.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Receipt {
-    /// The space.
-    pub space: SpaceId,
-    /// How far.
-    pub heads: Vec<Head>,
-    /// When, by the receiver's clock, in milliseconds since 1970.
-    pub at: u64,
-    /// The receiving device's signature over all of that.
-    pub signature: [u8; 64],
-}
-
 /// Why somebody will not go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
@@ -228,41 +204,6 @@ pub enum Refusal {
     Invalid,
     /// Something that this program does not know.
     Other,
-}
-
-impl Receipt {
-    /// Signs one.
-    pub fn sign(space: SpaceId, heads: Vec<Head>, at: u64, device: &SigningKey) -> Self {
-        let signature = device.sign(&signed(space, &heads, at)).to_bytes();
-        Self { space, heads, at, signature }
-    }
-
-    /// How far somebody has a chain, by this.
-    pub fn reached(&self, chain: Tag) -> Option<u64> {
-        self.heads.iter().find(|head| head.chain == chain).map(|head| head.number)
-    }
-
-    /// Whether a device has signed it.
-    pub fn is_of(&self, device: DeviceKey) -> bool {
-        device.has_signed(&signed(self.space, &self.heads, self.at), &self.signature)
-    }
-
-    /// As it is kept.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        receipt(self).encode_to_vec()
-    }
-
-    /// Reads what [`to_bytes`](Self::to_bytes) wrote.
-    ///
-    /// # Errors
-    /// See [`InvalidFrame`].
-    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidFrame> {
-        read_receipt(proto::Receipt::decode(bytes).map_err(|_| InvalidFrame::Malformed)?)
-    }
-}
-
-fn signed(space: SpaceId, heads: &[Head], at: u64) -> Vec<u8> {
-    [RECEIPT_DOMAIN, space.bytes(), &at.to_be_bytes(), &packed(heads)].concat()
 }
 
 impl Batch {
@@ -566,32 +507,6 @@ fn certificate(bytes: &[u8]) -> Result<Certificate, InvalidFrame> {
     Certificate::parse(bytes).map_err(|_| InvalidFrame::Unsound("certificate"))
 }
 
-fn known_peer(known: &KnownPeer) -> proto::KnownPeer {
-    let devices = known.devices.iter().take(MAX_DEVICES).map(|(device, addresses)| proto::KnownDevice {
-        device: copy(device.bytes()),
-        addresses: addresses
-            .iter()
-            .filter(|address| address.len() <= MAX_TOLD_ADDRESS_BYTES)
-            .take(MAX_TOLD_ADDRESSES)
-            .cloned()
-            .collect(),
-    });
-    proto::KnownPeer { brain: copy(known.brain.bytes()), name: known.name.clone(), devices: devices.collect() }
-}
-
-fn read_known_peer(known: proto::KnownPeer) -> Result<KnownPeer, InvalidFrame> {
-    limited(known.name.len(), MAX_NAME_BYTES, "bytes of a name")?;
-    limited(known.devices.len(), MAX_DEVICES, "devices")?;
-    let brain = BrainKey::parse(array(&known.brain, "brain")?).ok_or(InvalidFrame::Unsound("brain"))?;
-    let device = |known: proto::KnownDevice| {
-        limited_addresses(&known.addresses)?;
-        let device = DeviceKey::parse(array(&known.device, "device")?).ok_or(InvalidFrame::Unsound("device"))?;
-        Ok((device, known.addresses))
-    };
-    let devices = known.devices.into_iter().map(device).collect::<Result<_, InvalidFrame>>()?;
-    Ok(KnownPeer { brain, name: known.name, devices })
-}
-
 fn limited_addresses(addresses: &[String]) -> Result<(), InvalidFrame> {
     limited(addresses.len(), MAX_ADDRESSES, "addresses")?;
     addresses.iter().try_for_each(|address| limited(address.len(), MAX_ADDRESS_BYTES, "bytes of an address"))
@@ -662,20 +577,6 @@ fn read_batch(batch: proto::Batch) -> Result<Batch, InvalidFrame> {
         asked: batch.asked,
         entries: batch.entries,
     })
-}
-
-fn receipt(receipt: &Receipt) -> proto::Receipt {
-    proto::Receipt {
-        space: copy(receipt.space.bytes()),
-        chains: packed(&receipt.heads).into(),
-        at: receipt.at,
-        signature: copy(&receipt.signature),
-    }
-}
-
-fn read_receipt(receipt: proto::Receipt) -> Result<Receipt, InvalidFrame> {
-    let signature = array(&receipt.signature, "signature")?;
-    Ok(Receipt { space: space(&receipt.space)?, heads: unpacked(&receipt.chains)?, at: receipt.at, signature })
 }
 
 fn signed_header(entry: &Entry) -> proto::SignedHeader {

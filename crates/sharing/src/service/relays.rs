@@ -17,7 +17,7 @@ impl Service {
                     self.say(entries).await?;
                 }
                 Err(error) => {
-                    warn!(%space, %error, "its relays are given nothing new: readers cannot be told a key")
+                    warn!(%space, %error, "its relays are given nothing new: readers cannot be told a key");
                 }
             }
         }

@@ -10,6 +10,15 @@ use crate::wire::{
     Batch, Frame, Head, InvalidFrame, MAX_BATCH_ENTRIES, MAX_SPACES, PROOF, Pull, Receipt, SpaceHeads,
 };
 
+/// A part of a chain that is sent.
+struct Part {
+    chain: ChainId,
+    /// The first number.
+    from: u64,
+    /// Whether it was asked for.
+    asked: bool,
+}
+
 impl Engine {
     /// Tells somebody who is there how far this brain is with all that they may read.
     pub(super) fn greet(&mut self, device: DeviceKey, now: u64, effects: &mut Vec<Effect>) {
@@ -274,7 +283,8 @@ impl Engine {
             Why::Pulled(device) => {
                 if let Some(session) = self.sessions.get_mut(&device) {
                     session.serving = session.serving.saturating_sub(1);
-                    self.send(device, load.chain, load.from, &entries, true, now, effects);
+                    let part = Part { chain: load.chain, from: load.from, asked: true };
+                    self.send(device, part, &entries, now, effects);
                 }
             }
             Why::Pushed(device) => self.push(device, load.chain, &entries, now, effects),
@@ -291,10 +301,8 @@ impl Engine {
     fn send(
         &mut self,
         device: DeviceKey,
-        chain: ChainId,
-        from: u64,
+        Part { chain, from, asked }: Part,
         entries: &[Entry],
-        asked: bool,
         now: u64,
         effects: &mut Vec<Effect>,
     ) {
@@ -341,7 +349,8 @@ impl Engine {
         let new = entries.iter().position(|entry| reached.checked_add(1) == Some(entry.header().number));
         let Some(new) = new.filter(|_| session.unacknowledged < PUSH_CREDIT) else { return };
         if self.may_have(brain, chain, now) {
-            self.send(device, chain, reached.saturating_add(1), &entries[new..], false, now, effects);
+            let part = Part { chain, from: reached.saturating_add(1), asked: false };
+            self.send(device, part, &entries[new..], now, effects);
         }
     }
 

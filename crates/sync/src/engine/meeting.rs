@@ -258,7 +258,7 @@ impl Engine {
         }
         match self.peers.get(&brain).cloned() {
             Some(peer) if peer.blocked || !self.is_device_of(device, brain) => {
-                self.refuse(device, Refusal::UnknownPeer, effects)
+                self.refuse(device, Refusal::UnknownPeer, effects);
             }
             Some(mut peer) => {
                 let known = peer.devices.get(&device);
