@@ -12,8 +12,10 @@ use cairn_sync::control::{Control, Decision, Role};
 use cairn_sync::engine::{Effect, Engine, Identity, Input, Offer, Peer};
 use cairn_sync::entry::{Entry, EntryKind, Header};
 use cairn_sync::key::{BrainKey, DeviceKey, Epoch, Hash, SpaceId, Tag};
+use cairn_sync::roster::Roster;
+use cairn_sync::sealing::SEALED_BYTES;
 use cairn_sync::shared::SharedEvent;
-use cairn_sync::wire::{Batch, Frame, Head, Pull, Receipt, SpaceHeads};
+use cairn_sync::wire::{Batch, Frame, Head, KnownPeer, Pull, Receipt, SpaceHeads};
 use ed25519_dalek::SigningKey;
 use uuid::Uuid;
 
@@ -45,6 +47,9 @@ pub fn payload(data: &[u8]) {
     }
     if let Ok(certificate) = Certificate::parse(data) {
         assert_eq!(certificate.to_bytes(), data);
+    }
+    if let Ok(roster) = Roster::parse(data) {
+        assert_eq!(roster.to_bytes(), data);
     }
     if let Ok(control) = Control::parse(data) {
         assert_eq!(Control::parse(&control.to_bytes()).expect("its own bytes"), control);
@@ -214,7 +219,14 @@ fn sign(mallory: &Mallory, victim: &Victim, choices: &mut Choices<'_>) -> Entry 
     };
     let payload = said(victim, choices, mallory.certificate.brain());
     let entry = Entry::sign(header, payload, &mallory.device).expect("it fits");
-    if choices.byte() > 250 { entry.erased() } else { entry }
+    match choices.byte() {
+        251.. => entry.erased(),
+        246..=250 => {
+            let sealed = vec![choices.byte(); entry.header().payload_bytes as usize + SEALED_BYTES];
+            entry.with_sealed(Some(sealed.into()))
+        }
+        _ => entry,
+    }
 }
 
 fn said(victim: &Victim, choices: &mut Choices<'_>, own: BrainKey) -> Bytes {
@@ -287,7 +299,29 @@ pub fn engine(data: &[u8]) {
                 let fork = Fork { known: Box::new(one), other: Box::new(other) };
                 victim.frame(Frame::Proof(fork, mallory.certificate.clone()).to_bytes());
             }
-            _ => match choices.byte() % 3 {
+            _ => match choices.byte() % 6 {
+                3 => {
+                    let devices = (0..choices.byte() % 20)
+                        .map(|_| DeviceKey::of(&SigningKey::from_bytes(&[choices.byte(); 32])));
+                    let devices: Vec<DeviceKey> = devices.collect();
+                    let secret = SigningKey::from_bytes(&[if choices.byte() > 200 { 3 } else { 1 }; 32]);
+                    // It has not the key of the other brain.
+                    let secret =
+                        if BrainKey::of(&secret) == own { SigningKey::from_bytes(&[7; 32]) } else { secret };
+                    victim.frame(Frame::Roster(Roster::sign(&secret, choices.number(), devices)).to_bytes());
+                }
+                4 => {
+                    let brain = BrainKey::of(&SigningKey::from_bytes(&[choices.byte(); 32]));
+                    let devices = BTreeMap::from([(victim.peer, vec!["/ip4/192.0.2.7".to_owned()])]);
+                    let known = KnownPeer { brain, name: "Somebody".to_owned(), devices };
+                    victim.frame(Frame::KnownPeers(vec![known]).to_bytes());
+                }
+                5 => {
+                    let epoch = Epoch([choices.byte(); 16]);
+                    victim.frame(Frame::Certify { epoch }.to_bytes());
+                    let certificate = mallory.certificate.clone();
+                    victim.frame(Frame::Certified { certificate, name: "Mallory".to_owned() }.to_bytes());
+                }
                 0 => victim.input(Input::Tick),
                 1 => victim.input(Input::Disconnected { device: victim.peer }),
                 _ => victim.input(Input::Connected { device: victim.peer }),
@@ -321,6 +355,7 @@ pub fn seeds() -> [(&'static str, Vec<Vec<u8>>); 3] {
         shared(3, br#"{"field":"title","claim":"01010101-0101-0101-0101-010101010101"}"#),
         shared(5, br#"{"field":"title","suggestion":"01010101-0101-0101-0101-010101010101"}"#),
         certificate.to_bytes().to_vec(),
+        Roster::sign(&SigningKey::from_bytes(&[1; 32]), 1, vec![certificate.device()]).to_bytes(),
         victim.kept.values().next().map(|entry| entry.header().to_bytes().to_vec()).unwrap_or_default(),
     ];
     let acting: Vec<Vec<u8>> = (0..16_u8)
