@@ -322,6 +322,8 @@ struct Session {
     heads: BTreeMap<(SpaceId, Tag), Head>,
     /// How far the other side has chains, by what it said, and by what it was sent.
     reached: BTreeMap<ChainId, u64>,
+    /// How far the other side has chains, by what it said alone.
+    told: BTreeMap<ChainId, u64>,
     /// Spaces in which something was said before the other side had told how far it is.
     missed: BTreeSet<SpaceId>,
     /// Chains that the other side has asked for, or sent: it is given what is new in them.

@@ -143,9 +143,6 @@ struct World {
     links: BTreeMap<(usize, usize), VecDeque<Bytes>>,
     forked: bool,
     frames: usize,
-    /// What the owner has ever had destroyed, also where the word was lost before anybody heard it: whoever asked the owner in between was
-    /// rightly given nothing.
-    erased: BTreeSet<MemoryId>,
     /// A brain that keeps for others what it may not read.
     relay: Option<usize>,
     /// Whether the others meet nobody but the relay.
@@ -179,17 +176,8 @@ impl World {
         let star = relay.is_some() && random.random_bool(0.5);
         let first = nodes[0].engine.create_space("Garden", nodes[0].at()).expect("a name");
         let space = first[0].space();
-        let mut world = Self {
-            random,
-            nodes,
-            space,
-            links: BTreeMap::new(),
-            forked: false,
-            frames: 0,
-            erased: BTreeSet::new(),
-            relay,
-            star,
-        };
+        let mut world =
+            Self { random, nodes, space, links: BTreeMap::new(), forked: false, frames: 0, relay, star };
         world.say(0, first);
         world
     }
@@ -444,7 +432,6 @@ impl World {
         let memory = MemoryId::new(Uuid::from_u128(self.random.random_range(1..5)));
         let erased = Control::Erased { memory };
         if let Ok(entries) = self.nodes[0].engine.control(self.space, &erased, self.nodes[0].at()) {
-            self.erased.insert(memory);
             self.say(0, entries);
             self.nodes[0].disk.erase([memory]);
         }
@@ -476,7 +463,6 @@ impl World {
             if let Control::Erased { memory } = wish.control
                 && granted
             {
-                self.erased.insert(memory);
                 self.nodes[0].disk.erase([memory]);
             }
         }
@@ -724,13 +710,12 @@ fn run(seed: u64) {
         assert_eq!(erased(node), None, "seed {seed}: what was erased is still there");
     }
     let stripped = |node: &Node| {
+        let rules = node.engine.replica().space(space).expect("it has a part");
         let is_relay = node.engine.replica().role_of(space, node.brain(), now) == Some(Role::Relay);
         let lost = |entry: &&Entry| {
             let opened = node.engine.opened(space, vec![(*entry).clone()]);
             let is_there = opened[0].payload().is_some() || is_relay && entry.sealed().is_some();
-            !is_there
-                && entry.header().kind.lane() == Lane::Content
-                && !world.erased.contains(&entry.header().memory)
+            !is_there && !rules.erased().contains_key(&entry.header().memory)
         };
         node.disk.entries.values().find(lost).map(|entry| entry.header().clone())
     };

@@ -174,8 +174,10 @@ impl Engine {
             }
         }
         let Some(chain) = self.tags.get(&(space, head.chain)).copied() else { return };
-        let reached = session.reached.entry(chain).or_default();
-        *reached = (*reached).max(head.number);
+        for reached in [&mut session.reached, &mut session.told] {
+            let reached = reached.entry(chain).or_default();
+            *reached = (*reached).max(head.number);
+        }
         let Some(own) = self.heads.get(&chain) else { return };
         if head.number <= own.number && (head.number, head.hash) != (own.number, own.hash) {
             let why = Why::Checked(device, head);
@@ -308,6 +310,7 @@ impl Engine {
     ) {
         let Some(brain) = self.sessions.get(&device).and_then(|session| session.brain) else { return };
         let entries = &*self.as_readable_for(brain, chain, entries, now);
+        let entries = self.with_the_word(device, entries);
         let Some(session) = self.sessions.get_mut(&device).filter(|_| asked || !entries.is_empty()) else {
             return;
         };
@@ -325,6 +328,22 @@ impl Engine {
             session.unacknowledged += frame.len();
         }
         effects.push(Effect::Send { device, frame });
+    }
+
+    /// Entries up to the first that was erased on a word of the owner's of which the other side has not said that it has it. With the header alone, and
+    /// the word lost since, nobody could ever tell why the rest is missing.
+    fn with_the_word<'a>(&self, device: DeviceKey, entries: &'a [Entry]) -> &'a [Entry] {
+        let erased = entries.first().and_then(|entry| self.replica.space(entry.space()));
+        let (Some(rules), Some(session)) = (erased, self.sessions.get(&device)) else { return entries };
+        let knows = |entry: &Entry| {
+            let Some(word) = rules.erased().get(&entry.header().memory) else { return true };
+            let (space, author) = (entry.space(), rules.owner());
+            let chain = ChainId { space, author, epoch: word.epoch, lane: Lane::Control };
+            entry.payload().or(entry.sealed()).is_some()
+                || session.told.get(&chain).is_some_and(|number| *number >= word.number)
+        };
+        let end = entries.iter().position(|entry| !knows(entry)).unwrap_or(entries.len());
+        &entries[..end]
     }
 
     /// Sends what is new to one who has everything before it, as far as they have said that they keep up.
@@ -419,16 +438,24 @@ impl Engine {
             real.then_some((*chain, *head))
         });
         let known: Vec<(ChainId, Head)> = known.collect();
+        let (space, mut hears_more) = (receipt.space, false);
         for (chain, head) in known {
             session.following.insert(chain);
-            let reached = session.reached.entry(chain).or_default();
-            *reached = (*reached).max(head.number);
+            for reached in [&mut session.reached, &mut session.told] {
+                let reached = reached.entry(chain).or_default();
+                *reached = (*reached).max(head.number);
+            }
+            hears_more |= chain.lane == Lane::Control;
             let received = self.receipts.entry((receipt.space, brain)).or_default();
             let before = received.chains.get(&head.chain).and_then(|receipt| receipt.reached(head.chain));
             if before.is_none_or(|before| before < head.number) {
                 received.chains.insert(head.chain, receipt.clone());
                 received.unkept.insert(head.chain);
             }
+        }
+        // What was held back until it had the owner's word can go now.
+        if hears_more && self.replica.space(space).is_some_and(|rules| !rules.erased().is_empty()) {
+            self.tell_heads(device, &[space], now, effects);
         }
         self.catch_up(device, now, effects);
         Ok(())

@@ -81,6 +81,7 @@ impl Session {
             stranger: None,
             heads: BTreeMap::new(),
             reached: BTreeMap::new(),
+            told: BTreeMap::new(),
             missed: BTreeSet::new(),
             following: BTreeSet::new(),
             forked: BTreeSet::new(),
