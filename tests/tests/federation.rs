@@ -282,7 +282,7 @@ async fn another_node_of_ones_own_writes_in_ones_name_until_it_is_removed() {
     assert!(wrong.stderr.contains("where the brain's key is"), "{}", wrong.stderr);
     cairn(&anna, &["device", "remove", &other]).await;
     sleep(Duration::from_secs(2)).await;
-    cairn(&laptop, &["set", "Tomatoes", "--title", "Stolen"]).await;
+    cairn(&laptop, &["set", &tomatoes, "--title", "Stolen"]).await;
     let marker = add(&anna, "Marker", "garden", "").await;
     until(&bert, &marker, "the marker", |memory| memory["title"] == "Marker").await;
     for node in [&anna, &bert] {

@@ -206,6 +206,8 @@ impl Service {
         match happening {
             Happening::Connected { device, address } => {
                 debug!(%device, address, "a device is there");
+                // What it is told is where this one is now, also right after the start.
+                self.engine.set_addresses(self.transport.addresses());
                 self.input(Input::Connected { device }).await
             }
             Happening::Disconnected { device } => self.input(Input::Disconnected { device }).await,
