@@ -173,7 +173,7 @@ async fn become_direct(lab: Lab, afterwards: Afterwards, because: Because) {
 #[test]
 fn two_behind_routers_meet_through_a_relay_and_then_directly() {
     within("a relay between routers", async |lab| {
-        become_direct(lab, Afterwards::MeetAgain, Because::Configured).await
+        become_direct(lab, Afterwards::MeetAgain, Because::Configured).await;
     });
 }
 
