@@ -31,6 +31,22 @@ async fn apart() -> (Node, Node, Node, MemoryId, SpaceId) {
     (anna, bert, rita, memory, space)
 }
 
+/// Anna's space, which Bert may pass on as far as a role lets him; Carl knows Bert alone.
+async fn in_a_row(role: Role) -> (Node, Node, Node, MemoryId, SpaceId) {
+    let hub = Arc::new(Hub::default());
+    let (anna, bert, carl) = (Node::start(&hub, 1).await, Node::start(&hub, 2).await, Node::start(&hub, 3).await);
+    pair(&anna, &bert).await;
+    pair(&bert, &carl).await;
+    let memory = anna.note("Roses", &["garden"], "").await;
+    let selection = SelectionChanged { tag: Some("garden".into()), memories: vec![] };
+    let space = anna.sharing.create("Garden".into(), selection).await.expect("it begins");
+    let offer = Offer { to: bert.brain(), role, expires_at: None, reshare: true };
+    anna.sharing.offer(Offering { space, offer }).await.expect("it is offered");
+    bert.shows("the offer", |view| view.spaces.iter().any(|offered| offered.id == space)).await;
+    bert.sharing.decide(space, Decision::Accepted).await.expect("it is kept");
+    (anna, bert, carl, memory, space)
+}
+
 fn write(to: &Node, space: SpaceId) -> Offering {
     Offering { space, offer: Offer { to: to.brain(), role: Role::Write, expires_at: None, reshare: false } }
 }
@@ -96,17 +112,7 @@ async fn a_relay_that_becomes_a_reader_reads_what_it_has_kept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_let_passes_on_what_it_reads_to_one_whom_the_owner_does_not_know() {
-    let hub = Arc::new(Hub::default());
-    let (anna, bert, carl) = (Node::start(&hub, 1).await, Node::start(&hub, 2).await, Node::start(&hub, 3).await);
-    pair(&anna, &bert).await;
-    pair(&bert, &carl).await;
-    let memory = anna.note("Roses", &["garden"], "").await;
-    let selection = SelectionChanged { tag: Some("garden".into()), memories: vec![] };
-    let space = anna.sharing.create("Garden".into(), selection).await.expect("it begins");
-    let offer = Offer { to: bert.brain(), role: Role::Write, expires_at: None, reshare: true };
-    anna.sharing.offer(Offering { space, offer }).await.expect("it is offered");
-    bert.shows("the offer", |view| view.spaces.iter().any(|offered| offered.id == space)).await;
-    bert.sharing.decide(space, Decision::Accepted).await.expect("it is kept");
+    let (anna, bert, carl, memory, space) = in_a_row(Role::Write).await;
     bert.until(memory, "the memory", |memory| title(memory) == "Roses").await;
     let admin = Offer { role: Role::Admin, to: carl.brain(), expires_at: None, reshare: false };
     let refused = bert.sharing.offer(Offering { space, offer: admin }).await;
@@ -118,7 +124,7 @@ async fn who_is_let_passes_on_what_it_reads_to_one_whom_the_owner_does_not_know(
     carl.until(memory, "the memory", |memory| title(memory) == "Roses").await;
     carl.set(memory, "title", "Carl's roses".into()).await;
     anna.until(memory, "the title", |memory| title(memory) == "Carl's roses").await;
-    let met = locked(&hub.links).contains(&(anna.device(), carl.device()));
+    let met = locked(&anna.hub.links).contains(&(anna.device(), carl.device()));
     assert!(!met, "they do not know each other");
 }
 
@@ -135,17 +141,7 @@ async fn who_is_not_let_passes_nothing_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_passes_on_what_it_reads_where_it_is_let() {
-    let hub = Arc::new(Hub::default());
-    let (anna, bert, carl) = (Node::start(&hub, 1).await, Node::start(&hub, 2).await, Node::start(&hub, 3).await);
-    pair(&anna, &bert).await;
-    pair(&bert, &carl).await;
-    let memory = anna.note("Roses", &["garden"], "").await;
-    let selection = SelectionChanged { tag: Some("garden".into()), memories: vec![] };
-    let space = anna.sharing.create("Garden".into(), selection).await.expect("it begins");
-    let offer = Offer { to: bert.brain(), role: Role::Read, expires_at: None, reshare: true };
-    anna.sharing.offer(Offering { space, offer }).await.expect("it is offered");
-    bert.shows("the offer", |view| view.spaces.iter().any(|offered| offered.id == space)).await;
-    bert.sharing.decide(space, Decision::Accepted).await.expect("it is kept");
+    let (_anna, bert, carl, memory, space) = in_a_row(Role::Read).await;
     let refused = bert.sharing.offer(write(&carl, space)).await;
     assert!(matches!(refused, Err(SharingError::CannotSay(_))), "no more than it may itself: {refused:?}");
     bert.offer(&carl, space, Role::Read).await;

@@ -205,7 +205,7 @@ pub enum News {
     /// Somebody knows more of what this device has said than the device itself: it was restored from an old backup and must begin another
     /// epoch before it says anything.
     EpochLost,
-    /// A device has shown the secret of an invitation to become one of this brain's: it is to be given a certificate ([`Engine::let_in`]).
+    /// A device has shown the secret of an invitation to become one of this brain's: it is to be given a certificate ([`Engine::certify`]).
     Joining {
         /// The device.
         device: DeviceKey,

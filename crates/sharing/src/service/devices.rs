@@ -50,7 +50,7 @@ impl Service {
         let roster = self.roster(|devices| devices.push(device));
         self.keeper.keep_roster(&roster, Some(&certificate), Some(invitation)).await?;
         info!(%device, "another device is one of this brain's");
-        let mut effects = vec![self.engine.let_in(device, &certificate)];
+        let mut effects = vec![self.engine.certify(device, &certificate)];
         effects.extend(self.engine.say_roster(roster, now()));
         Box::pin(self.carry_out(effects, &mut VecDeque::new())).await
     }

@@ -60,11 +60,6 @@ impl Engine {
         effects
     }
 
-    /// Lets a device in that has shown the secret of an invitation to become this brain's: it has its certificate, and comes again with it.
-    pub fn let_in(&mut self, device: DeviceKey, certificate: &Certificate) -> Effect {
-        self.certify(device, certificate)
-    }
-
     /// Whether a device of this brain's may have a certificate for an epoch: it is one, the epoch is no other device's, and it has not had
     /// too many.
     pub fn may_certify(&self, device: DeviceKey, epoch: Epoch) -> bool {
@@ -73,7 +68,7 @@ impl Engine {
         known.is_none_or(|known| known.device() == device) && of_device < MAX_EPOCHS / 2
     }
 
-    /// Gives a device of this brain's a certificate that it asked for.
+    /// Gives a device a certificate: one that it asked for, or that it was invited to. With its first, it comes again as this brain's.
     pub fn certify(&mut self, device: DeviceKey, certificate: &Certificate) -> Effect {
         self.restore_certificate(certificate.clone());
         let certified = Frame::Certified { certificate: certificate.clone(), name: self.own.name.clone() };
