@@ -4,7 +4,9 @@ use cairn_domain::id::MemoryId;
 use serde::{Deserialize, Serialize};
 
 use crate::key::{BrainKey, DeviceKey, Epoch, Hash};
+use crate::roster::MAX_DEVICES;
 use crate::sealing::{Keyed, MAX_KEYED_DEVICES};
+use crate::succession::MAX_KEYS;
 
 /// The longest name of a space in characters.
 pub const MAX_NAME_CHARS: usize = 200;
@@ -82,6 +84,22 @@ pub enum Control {
         /// And of what it has decided.
         decided: Vec<Accepted>,
     },
+    /// A brain has another key: what devices say that an earlier one has certified counts where they are among those that the brain has listed under
+    /// the new one, and as far as the owner had it by then.
+    Succeeded {
+        /// The brain.
+        brain: BrainKey,
+        /// The key.
+        key: BrainKey,
+        /// How many keys it had before that one.
+        generation: usize,
+        /// The devices.
+        devices: Vec<DeviceKey>,
+        /// What the owner had of what others of its devices shared: nothing after it counts.
+        accepted: Vec<Accepted>,
+        /// And of what they had decided.
+        decided: Vec<Accepted>,
+    },
     /// The devices of readers are told a key, under which they give payloads to those who keep them and may not read them.
     Keyed(Keyed),
     /// The owner writes in another epoch from here on. Control entries of the one before count up to the one named.
@@ -125,6 +143,9 @@ pub enum InvalidControl {
     /// It tells a key to too many devices.
     #[error("it tells a key to more than {MAX_KEYED_DEVICES} devices")]
     Devices,
+    /// It names a key that no brain can come to have, or too many devices of a brain.
+    #[error("a brain has at most {MAX_KEYS} keys and {MAX_DEVICES} devices")]
+    Succession,
     /// It names too many chains.
     #[error("it names more than {MAX_ACCEPTED} chains")]
     Accepted,
@@ -147,14 +168,22 @@ impl Control {
             Self::Revoked { accepted, .. }
             | Self::Retired { accepted, .. }
             | Self::Retired { decided: accepted, .. }
+            | Self::Succeeded { accepted, .. }
+            | Self::Succeeded { decided: accepted, .. }
                 if accepted.len() > MAX_ACCEPTED =>
             {
                 return Err(InvalidControl::Accepted);
             }
             Self::Erased { memory } if memory.uuid().is_nil() => return Err(InvalidControl::Memory),
+            Self::Succeeded { generation, devices, .. }
+                if devices.len() > MAX_DEVICES || !(1..MAX_KEYS).contains(generation) =>
+            {
+                return Err(InvalidControl::Succession);
+            }
             Self::Keyed(keyed) if keyed.to.len() > MAX_KEYED_DEVICES => return Err(InvalidControl::Devices),
             Self::Revoked { .. }
             | Self::Retired { .. }
+            | Self::Succeeded { .. }
             | Self::Keyed(_)
             | Self::Offered { .. }
             | Self::Erased { .. }

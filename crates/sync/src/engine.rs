@@ -11,6 +11,7 @@ mod quota;
 mod receiving;
 mod saying;
 mod sealing;
+mod successions;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -26,6 +27,7 @@ use crate::key::{BrainKey, DeviceKey, Epoch, Hash, SpaceId, Tag};
 use crate::replica::{self, Replica};
 use crate::roster::Roster;
 use crate::space::Space;
+use crate::succession::Succession;
 use crate::wire::{Head, Pull, Receipt, Refusal};
 
 use meeting::{Dialling, Stranger};
@@ -288,6 +290,10 @@ pub struct Engine {
     partial: BTreeMap<ChainId, Vec<Entry>>,
     /// The devices of brains, as these have signed them.
     rosters: BTreeMap<BrainKey, Roster>,
+    /// The keys of brains that have more than one, or have named the next, as far as they are known.
+    successions: BTreeMap<BrainKey, Succession>,
+    /// Whether this device has the key that signs for the brain now.
+    has_the_key: bool,
     /// How far entries are kept.
     heads: BTreeMap<ChainId, Head>,
     /// What was received by whom, and what of that is not kept yet.
@@ -362,6 +368,8 @@ impl Engine {
             tags: BTreeMap::new(),
             partial: BTreeMap::new(),
             rosters: BTreeMap::new(),
+            successions: BTreeMap::new(),
+            has_the_key: false,
             heads: BTreeMap::new(),
             taken_up: BTreeMap::new(),
             dialling: BTreeMap::new(),
@@ -432,14 +440,17 @@ impl Engine {
         self.certificates.values().filter(move |certificate| certificate.brain() == author)
     }
 
-    /// Takes note of a certificate that is kept.
-    pub fn restore_certificate(&mut self, certificate: Certificate) {
+    /// Takes note of a certificate that is kept. Gives the spaces that are others now, because an earlier key had certified the same.
+    pub fn restore_certificate(&mut self, certificate: Certificate) -> Vec<SpaceId> {
         let place = (certificate.brain(), certificate.epoch());
-        // An epoch is one device's, for good.
-        if self.certificates.get(&place).is_none_or(|known| known.device() == certificate.device()) {
-            self.replica.note_device(certificate.brain(), certificate.epoch(), certificate.device());
-            self.certificates.insert(place, certificate);
+        let (writer, known) = (certificate.writer(), self.certificates.get(&place).map(Certificate::writer));
+        // An epoch is one device's, for good, and counts as the latest key has certified it.
+        if known.is_some_and(|known| known.device != writer.device || known.generation > writer.generation) {
+            return Vec::new();
         }
+        self.note_succession(certificate.succession());
+        self.certificates.insert(place, certificate);
+        self.replica.note_writer(place.0, place.1, writer)
     }
 
     /// Takes note of a kept entry about a space itself. To be given in the order of each chain.
@@ -565,7 +576,7 @@ impl Engine {
         // Who was told a key may be able to open what it has kept for others.
         let keyed = before.as_ref().is_some_and(|before| before.keys().len() != now.keys().len());
         let kept = now.grants().values().any(|grant| grant.to == self.brain() && grant.role == Role::Relay);
-        let differs = |before: &Space| before.grants() != now.grants() || !before.retires_as_many_as(now);
+        let differs = |before: &Space| before.grants() != now.grants() || !before.has_the_writers_of(now);
         if before.as_deref().is_none_or(differs) || keyed && kept {
             effects.push(Effect::Restand { before, space });
         }

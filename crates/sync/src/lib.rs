@@ -15,4 +15,5 @@ pub mod roster;
 pub mod sealing;
 pub mod shared;
 pub mod space;
+pub mod succession;
 pub mod wire;

@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::certificate::Writer;
 use crate::chain::{Chain, ChainId, Fork, Offered, chain_of};
 use crate::control::{Control, Decision, Role};
 use crate::entry::{Entry, EntryKind, Header, Lane};
-use crate::key::{BrainKey, DeviceKey, Epoch, Hash, SpaceId};
+use crate::key::{BrainKey, Epoch, Hash, SpaceId};
 use crate::space::{Reason, Space, Standing};
 
 /// The most entries of one chain that wait for those before them. Further ones are asked for again when it is their turn.
@@ -47,11 +48,11 @@ pub enum Effect {
 #[derive(Debug, Clone, Default)]
 pub struct Replica {
     spaces: BTreeMap<SpaceId, Holding>,
-    devices: Devices,
+    writers: Writers,
 }
 
-/// Which device writes in which epoch of a brain's.
-type Devices = BTreeMap<(BrainKey, Epoch), DeviceKey>;
+/// Who writes in which epoch of a brain's.
+type Writers = BTreeMap<(BrainKey, Epoch), Writer>;
 
 /// What is known of one space.
 #[derive(Debug, Clone, Default)]
@@ -77,9 +78,19 @@ struct Held {
 }
 
 impl Replica {
-    /// Takes note of the device that writes in an epoch. To be given before entries of that epoch.
-    pub fn note_device(&mut self, brain: BrainKey, epoch: Epoch, device: DeviceKey) {
-        self.devices.insert((brain, epoch), device);
+    /// Takes note of who writes in an epoch. To be given before entries of that epoch. Gives the spaces that are others now.
+    pub fn note_writer(&mut self, brain: BrainKey, epoch: Epoch, writer: Writer) -> Vec<SpaceId> {
+        if self.writers.insert((brain, epoch), writer).is_none_or(|before| before == writer) {
+            return Vec::new();
+        }
+        let held = |holding: &Holding| holding.chains.keys().any(|id| (id.author, id.epoch) == (brain, epoch));
+        let holdings = self.spaces.iter_mut().filter(|(_, holding)| held(holding));
+        holdings
+            .map(|(space, holding)| {
+                holding.fold(&self.writers);
+                *space
+            })
+            .collect()
     }
 
     /// In which of its epochs the owner of a space spoke about it last.
@@ -108,7 +119,7 @@ impl Replica {
         let mut effects = Vec::new();
         entries.into_iter().for_each(|entry| held.offer(entry, &mut effects));
         if held.chain.complete() > before && held.says_more_than(before) {
-            effects.extend(holding.go_on(id, before, &self.devices).then_some(Effect::SpaceChanged(id.space)));
+            effects.extend(holding.go_on(id, before, &self.writers).then_some(Effect::SpaceChanged(id.space)));
         }
         effects
     }
@@ -121,7 +132,7 @@ impl Replica {
         let held = holding.chains.entry(id).or_insert_with(|| Held::new(id));
         let Some(fork) = held.chain.compare(kept, other) else { return Vec::new() };
         let mut effects = vec![Effect::Forked(fork.clone())];
-        effects.extend(holding.fold(&self.devices).then_some(Effect::SpaceChanged(space)));
+        effects.extend(holding.fold(&self.writers).then_some(Effect::SpaceChanged(space)));
         effects
     }
 
@@ -147,7 +158,7 @@ impl Replica {
 
     /// The owner's last entry about a space that counts.
     pub fn last_word(&self, id: SpaceId) -> Option<Hash> {
-        line(&self.spaces.get(&id)?.chains, &self.devices).map(|line| line.last)
+        line(&self.spaces.get(&id)?.chains, &self.writers).map(|line| line.last)
     }
 
     /// What members wish that the owner of a space has not answered, and may wish.
@@ -167,9 +178,11 @@ impl Replica {
         let chains = holding.chains.iter().filter(|(id, _)| id.author == to);
         let rules = holding.space.as_ref()?;
         let last = |(id, held): (&ChainId, &Held)| {
-            let device = self.devices.get(&(id.author, id.epoch));
-            let end = device.and_then(|device| rules.retired_after(id.author, *device, id.epoch, id.lane));
-            let said = held.decisions.iter().rev().filter(|(number, ..)| end.is_none_or(|end| *number <= end));
+            let writer = self.writers.get(&(id.author, id.epoch)).copied();
+            let counts = |number| {
+                writer.is_none_or(|writer| rules.writes(id.author, writer, (id.epoch, id.lane), number).is_ok())
+            };
+            let said = held.decisions.iter().rev().filter(|(number, ..)| counts(*number));
             said.filter(|(_, of, _)| *of == grant).map(|(.., decision)| *decision).next()
         };
         // Whoever has ever declined has to be asked again, by another offer.
@@ -201,7 +214,7 @@ impl Replica {
         let id = ChainId { space, author: header.author, epoch: header.epoch, lane: header.kind.lane() };
         match holding.chains.get(&id) {
             Some(held) if held.chain.complete() < header.number => Standing::Held(Reason::Forked),
-            _ => rules.standing(header, self.devices.get(&(header.author, header.epoch)).copied()),
+            _ => rules.standing(header, self.writers.get(&(header.author, header.epoch)).copied()),
         }
     }
 }
@@ -217,8 +230,8 @@ struct Line {
 
 impl Holding {
     /// Makes the space of all that its owner has said; says whether it is another one now.
-    fn fold(&mut self, devices: &Devices) -> bool {
-        let made = line(&self.chains, devices);
+    fn fold(&mut self, writers: &Writers) -> bool {
+        let made = line(&self.chains, writers);
         let space = made.as_ref().map(|line| line.space.clone());
         let changed = space != self.space;
         (self.space, self.line) = (space, made.map_or_else(Vec::new, |line| line.chains));
@@ -227,12 +240,12 @@ impl Holding {
 
     /// Makes the space go on with what is new in a chain after a number; says whether it is another one now. Where what is new goes on from
     /// all that counts so far, and no other chain of the owner's could, nothing is folded again.
-    fn go_on(&mut self, id: ChainId, before: u64, devices: &Devices) -> bool {
+    fn go_on(&mut self, id: ChainId, before: u64, writers: &Writers) -> bool {
         let rivals = |id: &&ChainId| id.lane == Lane::Control && !self.line.contains(id);
         let alone = !self.chains.keys().filter(rivals).any(|rival| rival.author == id.author);
         let Some(space) = self.space.as_mut().filter(|_| before > 0 && alone && self.line.last() == Some(&id))
         else {
-            return self.fold(devices);
+            return self.fold(writers);
         };
         let new = self.chains[&id].counted().filter(|entry| entry.header().number > before);
         new.filter(|entry| space.take(entry).is_ok()).count() > 0
@@ -318,27 +331,30 @@ impl Held {
 }
 
 /// The space that the owner's entries make: those of the epoch it was begun in, up to where a later epoch goes on, and so on. Where several
-/// go on from one chain, the one that was begun last by the owner's clock counts. Of what does not count, erasures do. All of them are of the device that
-/// began the space: another one of the owner's cannot take it over.
-fn line(chains: &BTreeMap<ChainId, Held>, devices: &Devices) -> Option<Line> {
+/// go on from one chain, the one by the latest key of the owner's counts, and of those the one that was begun last by the owner's clock. Of what does not
+/// count, erasures do. All of them are of the device that began the space: another one of the owner's takes it over only with a later key.
+fn line(chains: &BTreeMap<ChainId, Held>, writers: &Writers) -> Option<Line> {
     let begins = |held: &Held| held.counted().next().and_then(|first| Space::begin(first).ok());
     let (mut id, mut space) = chains.iter().find_map(|(id, held)| Some((*id, begins(held)?)))?;
     let owner = space.owner();
-    let device = |id: &ChainId| devices.get(&(owner, id.epoch));
-    let speaker = device(&id);
+    let writer = |id: &ChainId| writers.get(&(owner, id.epoch)).copied();
+    let generation = |id: &ChainId| writer(id).map_or(0, |writer| writer.generation);
+    let device = |id: &ChainId| writer(id).map(|writer| writer.device);
     let mut passed = vec![id];
     loop {
         let entries: Vec<&Entry> = chains[&id].counted().collect();
         let place = |hash| entries.iter().position(|entry| entry.hash() == hash);
-        let later =
-            chains.iter().filter(|(id, _)| id.author == owner && device(id) == speaker && !passed.contains(id));
+        let before = (generation(&id), device(&id));
+        let goes_on =
+            |id: &ChainId| generation(id) > before.0 || generation(id) == before.0 && device(id) == before.1;
+        let later = chains.iter().filter(|(id, _)| id.author == owner && goes_on(id) && !passed.contains(id));
         let next = later
             .filter_map(|(id, held)| {
                 let first = held.counted().next()?;
-                Some((first.header().at, first.hash(), place(resumed(first)?)?, *id))
+                Some((generation(id), first.header().at, first.hash(), place(resumed(first)?)?, *id))
             })
             .max();
-        let until = next.map_or(entries.len(), |(_, _, place, _)| place + 1);
+        let until = next.map_or(entries.len(), |(.., place, _)| place + 1);
         // The first entry of each chain has done its part: it begins the space, or goes on with it.
         for entry in entries[..until].iter().skip(1) {
             // What says nothing that the space takes changes nothing, anywhere.
@@ -347,7 +363,8 @@ fn line(chains: &BTreeMap<ChainId, Held>, devices: &Devices) -> Option<Line> {
         let last = entries[until - 1].hash();
         entries[until..].iter().for_each(|entry| space.take_void(entry));
         let Some((.., later)) = next else {
-            let own = |id: &ChainId| id.author == owner && device(id) == speaker && !passed.contains(id);
+            let speakers: Vec<_> = passed.iter().map(device).collect();
+            let own = |id: &ChainId| id.author == owner && speakers.contains(&device(id)) && !passed.contains(id);
             let void = chains.iter().filter(|(id, _)| own(id)).flat_map(|(_, held)| held.counted());
             void.for_each(|entry| space.take_void(entry));
             return Some(Line { space, last, chains: passed });
@@ -368,6 +385,7 @@ fn resumed(first: &Entry) -> Option<Hash> {
         | Control::Erased { .. }
         | Control::Keyed(_)
         | Control::Retired { .. }
+        | Control::Succeeded { .. }
         | Control::Answered { .. } => None,
     }
 }

@@ -3,6 +3,7 @@
 use ed25519_dalek::{Signer, SigningKey};
 
 use crate::key::{BrainKey, DeviceKey};
+use crate::succession::{BrainSecret, Succession};
 
 /// What the signed bytes begin with.
 const DOMAIN: &[u8] = b"cairn roster 1\0";
@@ -18,6 +19,8 @@ pub struct Roster {
     number: u64,
     devices: Vec<DeviceKey>,
     signature: [u8; 64],
+    /// The keys of the brain, the last of which has signed it.
+    succession: Succession,
 }
 
 /// Bytes that are no roster, or one that the brain has not signed.
@@ -26,14 +29,30 @@ pub struct Roster {
 pub struct InvalidRoster;
 
 impl Roster {
-    /// Signs one. Of two, the one with the higher number holds. At most [`MAX_DEVICES`] devices are in it.
-    pub fn sign(brain: &SigningKey, number: u64, mut devices: Vec<DeviceKey>) -> Self {
+    /// Signs one with a brain's first key. At most [`MAX_DEVICES`] devices are in it.
+    pub fn sign(brain: &SigningKey, number: u64, devices: Vec<DeviceKey>) -> Self {
+        BrainSecret::first(brain.clone()).list(number, devices)
+    }
+
+    pub(crate) fn signed_by(secret: &BrainSecret, number: u64, mut devices: Vec<DeviceKey>) -> Self {
         devices.sort_unstable();
         devices.dedup();
         devices.truncate(MAX_DEVICES);
-        let name = BrainKey::of(brain);
-        let signature = brain.sign(&signed(name, number, &devices)).to_bytes();
-        Self { brain: name, number, devices, signature }
+        let (brain, succession) = (secret.brain(), secret.succession().clone());
+        let signature = secret.key().sign(&signed(brain, number, &devices)).to_bytes();
+        Self { brain, number, devices, signature, succession }
+    }
+
+    /// Whether it holds where another one is known: it is by a later key, or by the same one and later; and nothing of what is known
+    /// about the brain's keys is otherwise in it.
+    pub fn holds_before(&self, known: &Self) -> bool {
+        let place = |roster: &Self| (roster.succession.generation(), roster.number);
+        self.succession.goes_on_from(&known.succession) && place(self) > place(known)
+    }
+
+    /// The keys of the brain, the last of which has signed it.
+    pub fn succession(&self) -> &Succession {
+        &self.succession
     }
 
     /// Whose devices they are.
@@ -51,7 +70,7 @@ impl Roster {
         &self.devices
     }
 
-    /// As it goes over the wire, and as it is kept.
+    /// As it goes over the wire, and as it is kept, beside the succession of the brain's keys.
     pub fn to_bytes(&self) -> Vec<u8> {
         [self.brain.bytes().as_slice(), &self.number.to_be_bytes(), &self.signature, &packed(&self.devices)]
             .concat()
@@ -61,7 +80,7 @@ impl Roster {
     ///
     /// # Errors
     /// [`InvalidRoster`].
-    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidRoster> {
+    pub fn parse(bytes: &[u8], succession: &[u8]) -> Result<Self, InvalidRoster> {
         if bytes.len() > FIXED_BYTES + 32 * MAX_DEVICES {
             return Err(InvalidRoster);
         }
@@ -72,8 +91,9 @@ impl Roster {
         let devices: Option<Vec<DeviceKey>> = devices.iter().map(|device| DeviceKey::parse(*device)).collect();
         let (devices, number) = (devices.ok_or(InvalidRoster)?, u64::from_be_bytes(*number));
         let brain = BrainKey::parse(*brain).ok_or(InvalidRoster)?;
-        match brain.has_signed(&signed(brain, number, &devices), signature) {
-            true => Ok(Self { brain, number, devices, signature: *signature }),
+        let succession = Succession::parse(brain, succession).map_err(|_| InvalidRoster)?;
+        match succession.current().has_signed(&signed(brain, number, &devices), signature) {
+            true => Ok(Self { brain, number, devices, signature: *signature, succession }),
             false => Err(InvalidRoster),
         }
     }
@@ -98,13 +118,24 @@ mod tests {
         let made = Roster::sign(&brain, 7, vec![devices[1], devices[0], devices[1]]);
         assert_eq!(made.devices().len(), 2);
         let bytes = made.to_bytes();
-        assert_eq!(Roster::parse(&bytes), Ok(made));
+        assert_eq!(Roster::parse(&bytes, &[]), Ok(made.clone()));
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[at] ^= 1;
-            assert_eq!(Roster::parse(&changed), Err(InvalidRoster), "byte {at}");
+            assert_eq!(Roster::parse(&changed, &[]), Err(InvalidRoster), "byte {at}");
         }
-        assert_eq!(Roster::parse(&bytes[1..]), Err(InvalidRoster));
-        assert_eq!(Roster::parse(&[0; 2_000]), Err(InvalidRoster));
+        assert_eq!(Roster::parse(&bytes[1..], &[]), Err(InvalidRoster));
+        assert_eq!(Roster::parse(&[0; 2_000], &[]), Err(InvalidRoster));
+        // By a later key it holds before whatever the first one goes on to list.
+        let next = SigningKey::from_bytes(&[4; 32]);
+        let prepared =
+            Succession::first(BrainKey::of(&brain)).prepare(&brain, BrainKey::of(&next)).expect("prepared");
+        let changed = prepared.change(&next).expect("changed");
+        let later = BrainSecret::of(next, changed.clone()).expect("it signs now").list(1, vec![devices[0]]);
+        assert_eq!(Roster::parse(&later.to_bytes(), &changed.to_bytes()), Ok(later.clone()));
+        assert_eq!(Roster::parse(&later.to_bytes(), &[]), Err(InvalidRoster));
+        let old = Roster::sign(&brain, 99, devices.to_vec());
+        assert!(later.holds_before(&made) && later.holds_before(&old));
+        assert!(!old.holds_before(&later) && !later.holds_before(&later) && old.holds_before(&made));
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use cairn_domain::id::MemoryId;
 
+use crate::certificate::Writer;
 use crate::control::{Accepted, Control, InvalidControl, Role};
 use crate::entry::{Entry, EntryKind, Header, Lane};
 use crate::key::{BrainKey, DeviceKey, Epoch, Hash, SpaceId, Tag};
@@ -20,13 +21,29 @@ pub struct Space {
     /// Wishes of members that the owner has answered, and how.
     answered: BTreeMap<Hash, bool>,
     /// Devices that write no more, and up to which number of each epoch and lane that counts what they had said.
-    retired: BTreeMap<(BrainKey, DeviceKey), BTreeMap<(Epoch, Lane), u64>>,
+    retired: BTreeMap<(BrainKey, DeviceKey), Ends>,
+    /// The later keys of brains, in the order of their chain.
+    succeeded: BTreeMap<BrainKey, Vec<Succeeded>>,
     /// The keys that readers were told, by their names.
     keys: BTreeMap<Tag, Keyed>,
     /// The one under which payloads are sealed now.
     key: Option<Tag>,
     /// When that was told, by the owner's clock.
     keyed_at: u64,
+}
+
+/// Up to which number of each epoch and lane something counts; where none is named, nothing does.
+type Ends = BTreeMap<(Epoch, Lane), u64>;
+
+/// A later key of a brain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Succeeded {
+    generation: usize,
+    key: BrainKey,
+    /// The devices that go on to count, whichever key has certified them.
+    devices: Vec<DeviceKey>,
+    /// What counts of others that an earlier key has certified.
+    ends: Ends,
 }
 
 /// What the owner lets a brain do.
@@ -89,6 +106,8 @@ pub enum Reason {
     Revoked,
     /// Its device did not write for its author any more.
     Retired,
+    /// The key that has certified its device is not, or not any more, the one that its author signs with, as the owner has said.
+    Key,
     /// Only the owner says such things.
     OwnerOnly,
     /// Its author has said two things with one number, here or before it.
@@ -135,6 +154,7 @@ impl Space {
                 erased: BTreeMap::new(),
                 answered: BTreeMap::new(),
                 retired: BTreeMap::new(),
+                succeeded: BTreeMap::new(),
                 keys: BTreeMap::new(),
                 key: None,
                 keyed_at: 0,
@@ -178,15 +198,33 @@ impl Space {
         self.retired.contains_key(&(brain, device))
     }
 
-    /// Whether as many devices as in another state of the space write no more.
-    pub fn retires_as_many_as(&self, other: &Self) -> bool {
-        self.retired.len() == other.retired.len()
+    /// Whether the same devices write as in another state of the space.
+    pub fn has_the_writers_of(&self, other: &Self) -> bool {
+        self.retired.len() == other.retired.len() && self.succeeded == other.succeeded
     }
 
-    /// Up to which number what a device said in an epoch counts; none where it goes on writing.
-    pub fn retired_after(&self, brain: BrainKey, device: DeviceKey, epoch: Epoch, lane: Lane) -> Option<u64> {
-        let epochs = self.retired.get(&(brain, device))?;
-        Some(epochs.get(&(epoch, lane)).copied().unwrap_or(0))
+    /// How many keys of a brain's were before the one that signs for it here.
+    pub fn generation(&self, brain: BrainKey) -> usize {
+        let keys = self.succeeded.get(&brain);
+        keys.into_iter().flatten().map(|later| later.generation).max().unwrap_or(0)
+    }
+
+    /// Whether a writer may have said what has a number in an epoch and lane: it writes for the brain here, or did up to that number.
+    ///
+    /// # Errors
+    /// [`Reason::Retired`] or [`Reason::Key`].
+    pub fn writes(&self, brain: BrainKey, writer: Writer, at: (Epoch, Lane), number: u64) -> Result<(), Reason> {
+        let within = |ends: &Ends| ends.get(&at).is_some_and(|end| number <= *end);
+        if self.retired.get(&(brain, writer.device)).is_some_and(|ends| !within(ends)) {
+            return Err(Reason::Retired);
+        }
+        let keys = self.succeeded.get(&brain).map_or(&[][..], Vec::as_slice);
+        let mut later = keys.iter().filter(|key| key.generation > writer.generation).peekable();
+        let holds = match later.peek() {
+            Some(_) => later.all(|key| key.devices.contains(&writer.device) || within(&key.ends)),
+            None => writer.generation == 0 || keys.iter().any(|key| key.key == writer.key),
+        };
+        holds.then_some(()).ok_or(Reason::Key)
     }
 
     /// The keys that readers were told, by their names.
@@ -229,12 +267,15 @@ impl Space {
                 self.answered.entry(wish).or_insert(granted);
             }
             Control::Retired { brain, device, accepted, decided } => {
-                let lane = |lane, said: Vec<Accepted>| {
-                    said.into_iter().map(move |said| ((said.epoch, lane), said.number))
-                };
-                let ends = lane(Lane::Content, accepted).chain(lane(Lane::Control, decided));
                 // The first word holds: a second one must not bring anything back.
-                self.retired.entry((brain, device)).or_insert_with(|| ends.collect());
+                self.retired.entry((brain, device)).or_insert_with(|| ends(&accepted, &decided));
+            }
+            Control::Succeeded { brain, key, generation, devices, accepted, decided } => {
+                // Keys only follow each other.
+                if generation > self.generation(brain) {
+                    let ends = ends(&accepted, &decided);
+                    self.succeeded.entry(brain).or_default().push(Succeeded { generation, key, devices, ends });
+                }
             }
             Control::Keyed(keyed) => {
                 (self.key, self.keyed_at) = (Some(keyed.key), header.at.millis);
@@ -262,12 +303,12 @@ impl Space {
         self.erased.entry(memory).and_modify(|first| *first = place.min(*first)).or_insert(place);
     }
 
-    /// What an entry counts for, with the device that its certificate names.
-    pub fn standing(&self, header: &Header, device: Option<DeviceKey>) -> Standing {
-        let (author, epoch, lane) = (header.author, header.epoch, header.kind.lane());
-        let end = device.and_then(|device| self.retired_after(author, device, epoch, lane));
-        if end.is_some_and(|end| header.number > end) {
-            return Standing::Held(Reason::Retired);
+    /// What an entry counts for, with the writer that its certificate names.
+    pub fn standing(&self, header: &Header, writer: Option<Writer>) -> Standing {
+        let place = (header.epoch, header.kind.lane());
+        let written = writer.map(|writer| self.writes(header.author, writer, place, header.number));
+        if let Some(Err(reason)) = written {
+            return Standing::Held(reason);
         }
         if header.author == self.owner {
             return Standing::Full;
@@ -298,6 +339,12 @@ impl Space {
             (_, Role::Suggest | Role::Read | Role::Relay) => Standing::Held(Reason::Role),
         }
     }
+}
+
+fn ends(content: &[Accepted], control: &[Accepted]) -> Ends {
+    let of =
+        |lane, said: &[Accepted]| said.iter().map(|said| ((said.epoch, lane), said.number)).collect::<Vec<_>>();
+    of(Lane::Content, content).into_iter().chain(of(Lane::Control, control)).collect()
 }
 
 fn control(entry: &Entry) -> Result<Control, Refused> {

@@ -401,7 +401,10 @@ impl Frame {
                 other: Some(signed_header(&fork.other)),
             }),
             Self::Refused(refusal) => Body::Refused(proto::Refused { reason: refusal.code().into() }),
-            Self::Roster(roster) => Body::Roster(proto::Roster { roster: roster.to_bytes().into() }),
+            Self::Roster(roster) => Body::Roster(proto::Roster {
+                roster: roster.to_bytes().into(),
+                succession: roster.succession().to_bytes().into(),
+            }),
             Self::KnownPeers(known) => {
                 Body::KnownPeers(proto::KnownPeers { peers: known.iter().map(known_peer).collect() })
             }
@@ -445,9 +448,9 @@ impl Frame {
                 Self::Proof(fork, certificate)
             }
             Body::Refused(refused) => Self::Refused(Refusal::of(refused.reason())),
-            Body::Roster(roster) => {
-                Self::Roster(Roster::parse(&roster.roster).map_err(|_| InvalidFrame::Unsound("list of devices"))?)
-            }
+            Body::Roster(roster) => Roster::parse(&roster.roster, &roster.succession)
+                .map(Self::Roster)
+                .map_err(|_| InvalidFrame::Unsound("list of devices"))?,
             Body::KnownPeers(known) => {
                 limited(known.peers.len(), MAX_KNOWN_PEERS, "brains")?;
                 Self::KnownPeers(known.peers.into_iter().map(read_known_peer).collect::<Result<_, _>>()?)

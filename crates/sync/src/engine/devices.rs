@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Effect, Engine, Input, MAX_EPOCHS, News, Peer};
-use crate::certificate::Certificate;
+use crate::certificate::{Certificate, Writer};
 use crate::chain::{Chain, ChainId};
 use crate::control::{Accepted, MAX_ACCEPTED};
 use crate::entry::Lane;
@@ -19,6 +19,7 @@ const ROSTER_EVERY_MS: u64 = 60_000;
 impl Engine {
     /// Takes note of a brain's devices that are kept.
     pub fn restore_roster(&mut self, roster: Roster) {
+        self.note_succession(roster.succession());
         self.rosters.insert(roster.brain(), roster);
     }
 
@@ -27,11 +28,17 @@ impl Engine {
         self.rosters.get(&self.brain())
     }
 
-    /// Whether this device speaks for a space of this brain's: it began it. Others of the brain's devices wish that it says something.
+    /// Whether this device speaks for a space of this brain's: it began it, or takes it over with a later key. Others of the brain's devices wish
+    /// that it says something.
     pub fn speaks_for(&self, space: SpaceId) -> bool {
         let owned = self.replica.space(space).is_some_and(|rules| rules.owner() == self.brain());
         let speaker = self.replica.speaking(space).and_then(|epoch| self.certificate(self.brain(), epoch));
-        owned && speaker.is_none_or(|speaker| speaker.device() == self.own_device())
+        let own = self.own.certificate.writer();
+        owned
+            && speaker.map(Certificate::writer).is_none_or(|speaker| match speaker.device == own.device {
+                true => speaker.generation <= own.generation,
+                false => self.has_the_key && speaker.generation < own.generation,
+            })
     }
 
     /// This device.
@@ -184,12 +191,14 @@ impl Engine {
     fn take_roster(&mut self, roster: Roster, now: u64, effects: &mut Vec<Effect>) {
         let brain = roster.brain();
         let known = self.rosters.get(&brain);
-        if known.is_some_and(|known| known.number() >= roster.number()) {
+        if known.is_some_and(|known| !roster.holds_before(known)) || self.contradicts(roster.succession()) {
             return;
         }
-        // Who says so again and again fills no log with it; that one is gone is heard at once.
-        let went =
-            known.is_some_and(|known| known.devices().iter().any(|device| !roster.devices().contains(device)));
+        // Who says so again and again fills no log with it; that one is gone, or that there is another key, is heard at once.
+        let went = known.is_some_and(|known| {
+            let gone = known.devices().iter().any(|device| !roster.devices().contains(device));
+            gone || known.succession() != roster.succession()
+        });
         let soon = self.rosters_at.get(&brain).is_some_and(|at| now.abs_diff(*at) < ROSTER_EVERY_MS);
         if soon && !went && brain != self.brain() {
             return;
@@ -205,6 +214,7 @@ impl Engine {
             }
         }
         self.rosters_at.insert(brain, now);
+        self.note_succession(roster.succession());
         self.rosters.insert(brain, roster);
         self.peers.insert(brain, peer);
     }
@@ -225,9 +235,15 @@ impl Engine {
         spaces.flat_map(of).collect()
     }
 
-    /// The epochs of a device of a brain's, with how far this brain has what it said in a space in each, in one lane.
-    pub(super) fn said_by(&self, space: SpaceId, brain: BrainKey, device: DeviceKey, lane: Lane) -> Vec<Accepted> {
-        let epochs = self.certificates_of(brain).filter(|made| made.device() == device).map(Certificate::epoch);
+    /// The epochs of some writers of a brain's, with how far this brain has what it said in a space in each, in one lane.
+    pub(super) fn said_by(
+        &self,
+        space: SpaceId,
+        brain: BrainKey,
+        wrote: impl Fn(Writer) -> bool,
+        lane: Lane,
+    ) -> Vec<Accepted> {
+        let epochs = self.certificates_of(brain).filter(|made| wrote(made.writer())).map(Certificate::epoch);
         let reached =
             |epoch| self.replica.chain(ChainId { space, author: brain, epoch, lane }).map_or(0, Chain::complete);
         let said = epochs.map(|epoch| Accepted { epoch, number: reached(epoch) });

@@ -248,9 +248,7 @@ impl Engine {
         effects: &mut Vec<Effect>,
     ) -> Result<(), InvalidFrame> {
         let (brain, certificate) = (hello.certificate.brain(), hello.certificate);
-        let known = self.certificates.get(&(brain, certificate.epoch()));
-        let other = known.is_some_and(|known| known.device() != device);
-        if certificate.device() != device || device == self.own_device() || other {
+        if certificate.device() != device || device == self.own_device() || !self.fits(&certificate) {
             return Err(InvalidFrame::Unsound("certificate"));
         }
         if hello.newest < OLDEST_VERSION || hello.oldest > NEWEST_VERSION {
@@ -268,7 +266,7 @@ impl Engine {
                 let several = self.rosters.contains_key(&brain) && !peer.name.is_empty();
                 let renamed = !several && peer.name != hello.name;
                 let is_new = known.is_none() || moved || renamed;
-                self.restore_certificate(certificate);
+                self.take_certificate(&certificate, effects);
                 if is_new {
                     let addresses = peer.devices.entry(device).or_default();
                     if moved {

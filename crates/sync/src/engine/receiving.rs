@@ -86,8 +86,7 @@ impl Engine {
             // Whoever wrote it has no part in the space, as far as this brain knows; it may learn more.
             return Ok(());
         }
-        let known_device = self.certificates.get(&(certificate.brain(), certificate.epoch()));
-        if known_device.is_some_and(|known| known.device() != certificate.device()) {
+        if !self.fits(&certificate) {
             return Err(InvalidFrame::Unsound("certificate"));
         }
         let entries = self.opened(batch.space, batch.open(&certificate)?);
@@ -184,7 +183,7 @@ impl Engine {
             // Nobody but this device can have signed it, and it does not know of it.
             self.lose_epoch(effects);
         }
-        self.restore_certificate(certificate.clone());
+        self.take_certificate(&certificate, effects);
         // The first entries of a chain may be of a publication that has not come whole, and is not kept yet.
         let first = (!self.heads.contains_key(&chain)).then_some(certificate);
         self.take_in(device, chain, first, timely, now, effects);
@@ -300,8 +299,7 @@ impl Engine {
         effects: &mut Vec<Effect>,
     ) {
         let chain = chain_of(&fork.known);
-        let known = self.certificates.get(&(chain.author, chain.epoch));
-        if known.is_some_and(|known| known.device() != certificate.device()) {
+        if !self.fits(&certificate) {
             return;
         }
         if !self.wants(chain.space, None, now)
@@ -310,9 +308,7 @@ impl Engine {
         {
             return;
         }
-        if known.is_none() {
-            self.restore_certificate(certificate);
-        }
+        self.take_certificate(&certificate, effects);
         self.tags.insert((chain.space, chain.tag()), chain);
         let before = self.replica.space(chain.space).cloned().map(Box::new);
         let mut news = false;

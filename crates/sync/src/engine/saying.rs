@@ -69,6 +69,9 @@ pub enum CannotSay {
     /// Only the owner of the space says such things.
     #[error("only the owner of the space can do that")]
     OwnerOnly,
+    /// The brain has no other key than its first.
+    #[error("that brain has no other key than its first")]
+    NoKey,
     /// There is no such grant.
     #[error("there is no such grant")]
     NoGrant,
@@ -134,6 +137,7 @@ impl Engine {
                 control,
                 Control::Revoked { .. }
                     | Control::Retired { .. }
+                    | Control::Succeeded { .. }
                     | Control::Erased { .. }
                     | Control::Answered { .. }
             )
@@ -206,7 +210,7 @@ impl Engine {
     }
 
     fn retired(&self, space: SpaceId, brain: BrainKey, device: DeviceKey) -> Control {
-        let said = |lane| self.said_by(space, brain, device, lane);
+        let said = |lane| self.said_by(space, brain, |writer| writer.device == device, lane);
         Control::Retired { brain, device, accepted: said(Lane::Content), decided: said(Lane::Control) }
     }
 
@@ -370,7 +374,11 @@ struct Part {
 fn may_wish(space: &Space, grant: Hash, wish: &Control) -> bool {
     if matches!(
         wish,
-        Control::SpaceCreated { .. } | Control::Answered { .. } | Control::Keyed(_) | Control::Resumed { .. }
+        Control::SpaceCreated { .. }
+            | Control::Answered { .. }
+            | Control::Keyed(_)
+            | Control::Succeeded { .. }
+            | Control::Resumed { .. }
     ) {
         return false;
     }
@@ -387,9 +395,11 @@ fn may_wish(space: &Space, grant: Hash, wish: &Control) -> bool {
         },
         Control::Retired { brain, .. } => *brain == grant.to,
         Control::Revoked { .. } | Control::Renamed { .. } => role == Role::Admin,
-        Control::SpaceCreated { .. } | Control::Answered { .. } | Control::Keyed(_) | Control::Resumed { .. } => {
-            false
-        }
+        Control::SpaceCreated { .. }
+        | Control::Answered { .. }
+        | Control::Keyed(_)
+        | Control::Succeeded { .. }
+        | Control::Resumed { .. } => false,
     }
 }
 
