@@ -305,6 +305,9 @@ pub struct DevicesListed {
     /// A certificate that this brain has made for one of its devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
+    /// The brain's keys, one after the other, the last of which has signed the list; none where that is its first and no other is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub succession: Option<String>,
 }
 
 /// `space.epoch_wanted`

@@ -171,7 +171,7 @@ fn sharing_meanings() -> Vec<(&'static str, &'static str, Event)> {
         devices: BTreeMap::from([(SPACE.into(), vec!["/ip4/192.0.2.7/udp/7402/quic-v1".into()])]),
         blocked: false,
     };
-    let listed = DevicesListed { roster: bytes(), certificate: None };
+    let listed = DevicesListed { roster: bytes(), certificate: None, succession: None };
     let invited = PeerInvited { secret: SPACE.into(), expires_at: 1_790_000_000_000, device: false };
     let blocked = PeerKnown { blocked: true, devices: BTreeMap::new(), ..known.clone() };
     let selection =
@@ -207,7 +207,12 @@ fn sharing_meanings() -> Vec<(&'static str, &'static str, Event)> {
         (
             "peer.devices_listed.v1",
             "certified",
-            Event::Peer(PeerEvent::DevicesListed(DevicesListed { certificate: Some(bytes()), ..listed })),
+            Event::Peer(PeerEvent::DevicesListed(DevicesListed { certificate: Some(bytes()), ..listed.clone() })),
+        ),
+        (
+            "peer.devices_listed.v1",
+            "succeeded",
+            Event::Peer(PeerEvent::DevicesListed(DevicesListed { succession: Some(bytes()), ..listed })),
         ),
         (
             "space.epoch_wanted.v1",

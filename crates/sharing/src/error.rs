@@ -6,6 +6,7 @@ use cairn_event_store::{AppendError, Position, StoreError};
 use cairn_sync::engine::CannotSay;
 use cairn_sync::key::{BrainKey, DeviceKey, Hash, SpaceId};
 use cairn_sync::roster::MAX_DEVICES;
+use cairn_sync::succession::InvalidSuccession;
 
 /// Why something about sharing cannot be done.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +63,15 @@ pub enum SharingError {
     /// Only the device with the brain's key lets others in and has them write no more.
     #[error("this node is another device of the brain; do that where the brain's key is, see `cairn device list`")]
     NotTheKey,
+    /// The keys of a brain do not follow each other so.
+    #[error("{0}; see `cairn key show`")]
+    Succession(#[from] InvalidSuccession),
+    /// The words are no key.
+    #[error("these are not the 24 words of a key, in their order; `cairn key prepare` has shown them")]
+    InvalidWords,
+    /// The key cannot be kept.
+    #[error("the brain's new key cannot be kept where this node keeps it: {0}")]
+    KeyNotKept(std::io::Error),
     /// There is no such device of this brain's, or it is this one.
     #[error("brain has no other device {0}; see `cairn device list`")]
     NoDevice(DeviceKey),

@@ -172,13 +172,22 @@ impl Keeper {
         certificate: Option<&Certificate>,
         invitation: Option<Hash>,
     ) -> Result<(), SharingError> {
-        let certificate = certificate.map(|certificate| encode(&certificate.to_bytes()));
-        let listed = PeerEvent::DevicesListed(DevicesListed { roster: encode(&roster.to_bytes()), certificate });
+        let listed = listed(roster, certificate);
         let ended = invitation.map(|secret| {
             let ended = PeerEvent::InvitationEnded(InvitationEnded { secret: secret.to_string() });
             (invitation_stream(), Event::Peer(ended))
         });
-        self.add_all([(peer_stream(roster.brain()), Event::Peer(listed))].into_iter().chain(ended)).await
+        self.add_all([(peer_stream(roster.brain()), listed)].into_iter().chain(ended)).await
+    }
+
+    /// Keeps that this brain has another key, by which this device writes in another epoch.
+    ///
+    /// # Errors
+    /// When the log does not answer.
+    pub async fn keep_change(&self, roster: &Roster, certificate: &Certificate) -> Result<(), SharingError> {
+        let begun = EpochBegun { certificate: encode(&certificate.to_bytes()) };
+        let begun = Event::Space(SpaceEvent::EpochBegun(begun));
+        self.add_all([(peer_stream(roster.brain()), listed(roster, None)), (epoch_stream(), begun)]).await
     }
 
     /// Keeps that this device is another brain's from here on, and by which device it was let in.
@@ -456,8 +465,8 @@ impl Keeper {
                 continue;
             }
             let Some(Ok(said)) = entry.payload().map(|payload| SharedEvent::parse(payload)) else { continue };
-            let device = engine.certificate(header.author, header.epoch).map(Certificate::device);
-            let was = before.map(|space| standing_of(space.standing(header, device), &said));
+            let writer = engine.certificate(header.author, header.epoch).map(Certificate::writer);
+            let was = before.map(|space| standing_of(space.standing(header, writer), &said));
             let is = standing_of(engine.replica().standing(entry.space(), header), &said);
             if was != Some(is) {
                 let id = shared_name(header.author, header.memory, said.id);
@@ -502,6 +511,15 @@ impl Keeper {
 }
 
 /// A peer as it is kept.
+fn listed(roster: &Roster, certificate: Option<&Certificate>) -> Event {
+    let succession = Some(roster.succession().to_bytes()).filter(|steps| !steps.is_empty());
+    Event::Peer(PeerEvent::DevicesListed(DevicesListed {
+        roster: encode(&roster.to_bytes()),
+        certificate: certificate.map(|certificate| encode(&certificate.to_bytes())),
+        succession: succession.map(|steps| encode(&steps)),
+    }))
+}
+
 fn known(peer: &Peer) -> PeerKnown {
     let devices = peer.devices.iter().map(|(device, addresses)| (device.to_string(), addresses.clone()));
     PeerKnown { name: peer.name.clone(), devices: devices.collect(), blocked: peer.blocked }

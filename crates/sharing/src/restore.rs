@@ -145,11 +145,14 @@ impl Keeper {
                 let secret = secret.parse().map_err(|_| damaged())?;
                 engine.restore_invitation(secret, Invitation { expires_at, device });
             }
-            Event::Peer(PeerEvent::DevicesListed(DevicesListed { roster, certificate })) => {
+            Event::Peer(PeerEvent::DevicesListed(DevicesListed { roster, certificate, succession })) => {
                 if let Some(certificate) = certificate {
                     engine.restore_certificate(read_certificate(&certificate).ok_or_else(damaged)?);
                 }
-                let roster = decode(&roster).and_then(|bytes| Roster::parse(&bytes).ok()).ok_or_else(damaged)?;
+                let succession =
+                    succession.map_or(Some(Vec::new()), |steps| decode(&steps)).ok_or_else(damaged)?;
+                let roster = decode(&roster).and_then(|bytes| Roster::parse(&bytes, &succession).ok());
+                let roster = roster.ok_or_else(damaged)?;
                 engine.restore_roster(roster);
             }
             Event::Peer(PeerEvent::InvitationEnded(InvitationEnded { secret })) => {

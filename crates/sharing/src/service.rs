@@ -2,6 +2,7 @@
 
 mod devices;
 mod handle;
+mod keys;
 mod relays;
 mod wishes;
 
@@ -21,6 +22,7 @@ use cairn_sync::engine::{Effect, Engine, Identity, Input, Invitation, News, Offe
 use cairn_sync::entry::Entry;
 use cairn_sync::key::{BrainKey, DeviceKey, Epoch, Hash, SpaceId};
 use cairn_sync::roster::MAX_DEVICES;
+use cairn_sync::succession::BrainSecret;
 use ed25519_dalek::SigningKey;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +38,7 @@ use crate::view::{InvitationView, View};
 
 pub use handle::Sharing;
 use handle::{Answer, Request};
+pub use keys::{SharingKey, key_of_words, next_key};
 
 /// How many events of the log are looked at at once.
 const LOOKED_AT: usize = 512;
@@ -46,8 +49,10 @@ const PAGE: usize = 4_096;
 
 /// Who a brain is among others.
 pub struct SharingConfig {
-    /// The brain's key.
+    /// The brain's first key.
     pub brain: SigningKey,
+    /// Where a later one is kept.
+    pub later: Arc<dyn SharingKey>,
     /// The device's key.
     pub device: SigningKey,
     /// What its owner calls the brain.
@@ -89,6 +94,8 @@ struct Service {
     config: SharingConfig,
     keeper: Keeper,
     engine: Engine,
+    /// The keys that this device has: one may sign for the brain.
+    secrets: Vec<SigningKey>,
     selections: Selections,
     transport: Arc<dyn Transport>,
     log: Subscription,
@@ -113,21 +120,31 @@ impl Service {
         let certificate = match latest {
             // Another device's is no use here. It may be of another brain: this device was let in there.
             Some(latest) if latest.device() == DeviceKey::of(&config.device) => latest,
-            Some(_) | None => begin_epoch(&config, &keeper).await?,
+            Some(_) | None => {
+                begin_epoch(&BrainSecret::first(config.brain.clone()), &config.device, &keeper).await?
+            }
         };
+        let later = keys::load(&config.later).await?;
         if certificate.brain() != BrainKey::of(&config.brain) {
             keeper = Keeper::new(Arc::clone(&keeper.handler), certificate.brain());
         }
-        // Only who has the brain's key makes its own certificates.
-        let wanted = wanted.filter(|_| certificate.brain() != BrainKey::of(&config.brain));
         let (device, name, addresses) = (config.device.clone(), config.name.clone(), transport.addresses());
         let identity = Identity { device, certificate, name, addresses };
         let mut engine = Engine::new(identity);
         engine.set_quota(config.bytes_a_day);
+        let selections = keeper.restore(&mut engine).await?;
+        let secrets: Vec<SigningKey> = later.into_iter().chain([config.brain.clone()]).collect();
+        engine.set_keys(secrets.iter().map(BrainKey::of).collect());
+        // Only who has the brain's key makes its own certificates.
+        let wanted = wanted.filter(|_| !engine.has_the_key());
         if wanted.is_some() {
             engine.give_up_epoch();
         }
-        let selections = keeper.restore(&mut engine).await?;
+        if engine.succession(engine.brain()).generation() > 0 && !engine.has_the_key() {
+            info!(
+                "this node does not have the key that signs for its brain; `cairn key change` puts it here, with its words"
+            );
+        }
         let spaces: Vec<SpaceId> = engine.replica().spaces().map(cairn_sync::space::Space::id).collect();
         for space in spaces {
             keeper.open_kept(space, &engine, now()).await?;
@@ -141,6 +158,7 @@ impl Service {
             config,
             keeper,
             engine,
+            secrets,
             selections,
             transport,
             log,
@@ -185,6 +203,7 @@ impl Service {
                         self.ask_for_certificate(epoch);
                     }
                     self.retire().await?;
+                    self.succeed().await?;
                 }
             }
             self.admit();
@@ -290,6 +309,10 @@ impl Service {
             News::Joining { device, epoch, invitation } => self.let_in(device, epoch, invitation).await?,
             News::CertificateWanted { device, epoch } => self.certify(device, epoch).await?,
             News::Certified { certificate } => inputs.extend(self.certified(certificate).await?),
+            News::KeyChanged(brain) => info!(%brain, "a brain has another key"),
+            News::OtherKey(brain) => {
+                warn!(%brain, "somebody shows another key of that brain than the one it had named: who has its old key, perhaps");
+            }
             News::Joined { certificate, name, by } => self.join(certificate, name, by).await?,
             News::EpochLost => {
                 warn!("others know more of what this node has said than its log does; it was restored, perhaps");
@@ -301,10 +324,11 @@ impl Service {
 
     /// Goes on in another epoch, and says so in its own spaces. Gives what others are to hear.
     async fn begin_anew(&mut self) -> Result<Vec<Input>, SharingError> {
-        if !self.has_the_key() {
+        if !self.engine.has_the_key() {
             return self.want_epoch().await.map(|()| Vec::new());
         }
-        let certificate = begin_epoch(&self.config, &self.keeper).await?;
+        let secret = self.secret().ok_or(SharingError::NotTheKey)?;
+        let certificate = begin_epoch(&secret, &self.config.device, &self.keeper).await?;
         self.go_on_in(certificate).await
     }
 
@@ -353,6 +377,8 @@ impl Service {
             }
             Request::Invite(within, device, answer) => give(answer, self.invite(within, device).await),
             Request::RemoveDevice(device, answer) => give(answer, self.remove_device(device).await),
+            Request::PrepareKey(next, answer) => give(answer, self.prepare_key(next).await),
+            Request::ChangeKey(key, answer) => give(answer, self.change_key(*key).await),
             Request::Accept(link, answer) => give(answer, self.take_up(*link).await),
             Request::Create(name, selection, answer) => give(answer, self.create(&name, selection).await),
             Request::Select(selecting, answer) => give(answer, self.select(selecting).await),
@@ -366,7 +392,7 @@ impl Service {
     }
 
     async fn invite(&mut self, within: Duration, for_device: bool) -> Result<InvitationView, SharingError> {
-        if for_device && !self.has_the_key() {
+        if for_device && !self.engine.has_the_key() {
             return Err(SharingError::NotTheKey);
         }
         if for_device && self.engine.roster().is_some_and(|roster| roster.devices().len() >= MAX_DEVICES) {
@@ -512,9 +538,12 @@ fn give<T>(answer: Answer<T>, result: Result<T, SharingError>) -> Result<(), Sha
 }
 
 /// Begins an epoch of this device, durably.
-async fn begin_epoch(config: &SharingConfig, keeper: &Keeper) -> Result<Certificate, SharingError> {
-    let device = DeviceKey::of(&config.device);
-    let certificate = Certificate::make(&config.brain, device, Epoch(random()?), now());
+async fn begin_epoch(
+    secret: &BrainSecret,
+    device: &SigningKey,
+    keeper: &Keeper,
+) -> Result<Certificate, SharingError> {
+    let certificate = secret.certify(DeviceKey::of(device), Epoch(random()?), now());
     keeper.keep_epoch(&certificate).await?;
     Ok(certificate)
 }

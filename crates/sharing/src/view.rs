@@ -23,6 +23,8 @@ pub struct View {
     pub brain: BrainKey,
     /// Where others can connect.
     pub addresses: Vec<String>,
+    /// The key that signs for this brain.
+    pub key: KeyView,
     /// The devices that write for this brain.
     pub devices: Vec<DeviceView>,
     /// The brains it knows.
@@ -33,6 +35,20 @@ pub struct View {
     pub receipts: Vec<ReceiptView>,
     /// Memories that this brain has had destroyed everywhere.
     pub erasures: Vec<ErasureView>,
+}
+
+/// The key that signs for a brain: which devices write for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct KeyView {
+    /// The key.
+    #[schema(value_type = String)]
+    pub key: BrainKey,
+    /// How many were before it.
+    pub before: usize,
+    /// Whether the one that comes next is named.
+    pub prepared: bool,
+    /// Whether this node has it.
+    pub here: bool,
 }
 
 /// A device that writes for this brain.
@@ -239,8 +255,15 @@ impl View {
                 .map(|chain| chain.id().author)
                 .collect(),
         });
+        let keys = engine.succession(own);
         Self {
             brain: own,
+            key: KeyView {
+                key: keys.current(),
+                before: keys.generation(),
+                prepared: keys.is_prepared(),
+                here: engine.has_the_key(),
+            },
             devices: devices(engine, &addresses),
             addresses,
             peers: peers.collect(),

@@ -3,40 +3,12 @@
 #[path = "support/node.rs"]
 mod node;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_domain::id::MemoryId;
 use cairn_sharing::{Offering, SharingError};
 use cairn_sync::control::{Decision, Role};
 use cairn_sync::engine::Offer;
-use cairn_sync::key::SpaceId;
-use node::{Hub, Node, pair, title};
-
-/// Anna's node, her other device, and Bert, with whom she shares a space and a memory in it.
-async fn three() -> (Node, Node, Node, SpaceId, MemoryId) {
-    let hub = Arc::new(Hub::default());
-    let (anna, phone, bert) = (Node::start(&hub, 1).await, Node::start(&hub, 5).await, Node::start(&hub, 2).await);
-    pair(&anna, &bert).await;
-    let memory = anna.note("Roses", &["garden"], "").await;
-    let space = anna.share(&bert, "Garden", "garden", Role::Write).await;
-    bert.until(memory, "the memory", |memory| title(memory) == "Roses").await;
-    join(&anna, &phone).await;
-    phone.until(memory, "the memory", |memory| title(memory) == "Roses").await;
-    (anna, phone, bert, space, memory)
-}
-
-async fn join(first: &Node, other: &Node) {
-    let link = first.sharing.invite_device(Duration::from_secs(600)).await.expect("it is made").link;
-    let accepted = other.sharing.accept(&link).await;
-    assert!(matches!(accepted, Err(SharingError::OtherInvitation(_))), "{accepted:?}");
-    other.sharing.join(&link).await.expect("it is taken up");
-    let both = |view: &cairn_sharing::View| {
-        view.brain == first.brain() && view.devices.len() == 2 && view.devices.iter().all(|device| device.online)
-    };
-    other.shows("the first device", both).await;
-    first.shows("the other device", both).await;
-}
+use node::{three, title};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_device_is_in_all_spaces_and_known_to_all_peers() {

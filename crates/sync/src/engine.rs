@@ -237,6 +237,10 @@ pub enum News {
         /// The device that let it in, and where it can be found.
         by: (DeviceKey, Vec<String>),
     },
+    /// A brain has another key.
+    KeyChanged(BrainKey),
+    /// Somebody shows other keys of a brain than those that it is known to have, or to have named.
+    OtherKey(BrainKey),
     /// No more of an author's is taken today: it was as much as one may have this brain keep in a day.
     QuotaUsedUp(BrainKey),
     /// A peer has sent what is not sound.
@@ -292,8 +296,8 @@ pub struct Engine {
     rosters: BTreeMap<BrainKey, Roster>,
     /// The keys of brains that have more than one, or have named the next, as far as they are known.
     successions: BTreeMap<BrainKey, Succession>,
-    /// Whether this device has the key that signs for the brain now.
-    has_the_key: bool,
+    /// The keys that this device has.
+    keys: Vec<BrainKey>,
     /// How far entries are kept.
     heads: BTreeMap<ChainId, Head>,
     /// What was received by whom, and what of that is not kept yet.
@@ -369,7 +373,7 @@ impl Engine {
             partial: BTreeMap::new(),
             rosters: BTreeMap::new(),
             successions: BTreeMap::new(),
-            has_the_key: false,
+            keys: Vec::new(),
             heads: BTreeMap::new(),
             taken_up: BTreeMap::new(),
             dialling: BTreeMap::new(),

@@ -7,6 +7,7 @@ use cairn_sync::control::Control;
 use cairn_sync::engine::{Effect, Engine, Identity, Input, Peer};
 use cairn_sync::key::{BrainKey, DeviceKey, Epoch, Hash};
 use cairn_sync::roster::{MAX_DEVICES, Roster};
+use cairn_sync::succession::BrainSecret;
 use tracing::{info, warn};
 
 use super::{Service, now, random};
@@ -14,23 +15,18 @@ use crate::error::SharingError;
 use crate::keeper::Keeper;
 
 impl Service {
-    /// Whether this device has the key of the brain that it writes for.
-    pub(super) fn has_the_key(&self) -> bool {
-        BrainKey::of(&self.config.brain) == self.engine.brain()
-    }
-
     /// A certificate of the brain's for a device and an epoch; none where this device does not have the brain's key.
     fn certificate(&self, device: DeviceKey, epoch: Epoch) -> Option<Certificate> {
-        self.has_the_key().then(|| Certificate::make(&self.config.brain, device, epoch, now()))
+        self.secret().map(|secret| secret.certify(device, epoch, now()))
     }
 
     /// The brain's devices with some more, or some less, as they are said from here on. Their number goes on from the clock, so that a
     /// brain that was restored does not say an old one again.
-    fn roster(&self, change: impl FnOnce(&mut Vec<DeviceKey>)) -> Roster {
+    pub(super) fn roster(&self, secret: &BrainSecret, change: impl FnOnce(&mut Vec<DeviceKey>)) -> Roster {
         let known = self.engine.roster();
         let mut devices = known.map_or_else(|| vec![self.engine.own_device()], |known| known.devices().to_vec());
         change(&mut devices);
-        Roster::sign(&self.config.brain, known.map_or(1, |known| known.number() + 1).max(now()), devices)
+        secret.list(known.map_or(1, |known| known.number() + 1).max(now()), devices)
     }
 
     /// Lets a device in that has shown the secret of an invitation.
@@ -43,11 +39,11 @@ impl Service {
         let full = self.engine.roster().is_some_and(|roster| roster.devices().len() >= MAX_DEVICES);
         let certificate =
             self.certificate(device, epoch).filter(|_| self.engine.may_certify(device, epoch) && !full);
-        let Some(certificate) = certificate else {
+        let Some((certificate, secret)) = certificate.zip(self.secret()) else {
             warn!(%device, "a device is not let in: it has had too many certificates, or there are too many devices");
             return Ok(());
         };
-        let roster = self.roster(|devices| devices.push(device));
+        let roster = self.roster(&secret, |devices| devices.push(device));
         self.keeper.keep_roster(&roster, Some(&certificate), Some(invitation)).await?;
         info!(%device, "another device is one of this brain's");
         let mut effects = vec![self.engine.certify(device, &certificate)];
@@ -131,6 +127,7 @@ impl Service {
         self.keeper = Keeper::new(handler, brain);
         self.engine = Engine::new(identity);
         self.engine.set_quota(self.config.bytes_a_day);
+        self.engine.set_keys(self.secrets.iter().map(BrainKey::of).collect());
         self.selections = self.keeper.restore(&mut self.engine).await?;
         self.brain.send_replace(brain);
         Ok(())
@@ -143,14 +140,12 @@ impl Service {
 
     /// Has a device of this brain's write no more, anywhere.
     pub(super) async fn remove_device(&mut self, device: DeviceKey) -> Result<(), SharingError> {
-        if !self.has_the_key() {
-            return Err(SharingError::NotTheKey);
-        }
+        let secret = self.secret().ok_or(SharingError::NotTheKey)?;
         let listed = self.engine.roster().is_some_and(|roster| roster.devices().contains(&device));
         if !listed || device == self.engine.own_device() {
             return Err(SharingError::NoDevice(device));
         }
-        let roster = self.roster(|devices| devices.retain(|listed| *listed != device));
+        let roster = self.roster(&secret, |devices| devices.retain(|listed| *listed != device));
         self.keeper.keep_roster(&roster, None, None).await?;
         let effects = self.engine.say_roster(roster, now());
         self.carry_out(effects, &mut VecDeque::new()).await?;
@@ -159,7 +154,7 @@ impl Service {
 
     /// Says in all spaces which devices of this brain write no more, or has their owners say so, as far as that was not done yet.
     pub(super) async fn retire(&mut self) -> Result<(), SharingError> {
-        if !self.has_the_key() {
+        if !self.engine.has_the_key() {
             return Ok(());
         }
         let brain = self.engine.brain();

@@ -9,10 +9,12 @@ use cairn_domain::id::MemoryId;
 use cairn_domain::principal::Principal;
 use cairn_sync::control::Decision;
 use cairn_sync::key::{BrainKey, DeviceKey, Hash, SpaceId};
+use ed25519_dalek::SigningKey;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
+use super::keys::key_of_words;
 use super::{Offering, Selecting, Service, SharingConfig};
 use crate::error::SharingError;
 use crate::invitation::InvitationLink;
@@ -35,6 +37,8 @@ pub(super) enum Request {
     View(Answer<View>),
     Invite(Duration, bool, Answer<InvitationView>),
     RemoveDevice(DeviceKey, Answer<()>),
+    PrepareKey(BrainKey, Answer<()>),
+    ChangeKey(Box<SigningKey>, Answer<()>),
     Accept(Box<InvitationLink>, Answer<BrainKey>),
     Create(String, SelectionChanged, Answer<SpaceId>),
     Select(Selecting, Answer<()>),
@@ -116,6 +120,23 @@ impl Sharing {
     /// When this device does not have the brain's key, there is no such device, or the log does not answer.
     pub async fn remove_device(&self, device: DeviceKey) -> Result<(), SharingError> {
         self.ask(|answer| Request::RemoveDevice(device, answer)).await
+    }
+
+    /// Names the key that comes after the one that signs for this brain now. Whose secret it is, nobody here needs to know before it is needed.
+    ///
+    /// # Errors
+    /// When this device does not have the key, the next one is named already, or the log does not answer.
+    pub async fn prepare_key(&self, next: BrainKey) -> Result<(), SharingError> {
+        self.ask(|answer| Request::PrepareKey(next, answer)).await
+    }
+
+    /// Puts the key in place that was named to come next, or puts the one that signs now on this device: by its words.
+    ///
+    /// # Errors
+    /// When it is neither, it cannot be kept, or the log does not answer.
+    pub async fn change_key(&self, words: &str) -> Result<(), SharingError> {
+        let key = Box::new(key_of_words(words).ok_or(SharingError::InvalidWords)?);
+        self.ask(|answer| Request::ChangeKey(key, answer)).await
     }
 
     /// Takes up another brain's invitation. Whether it can be met shows in [`Self::view`].

@@ -17,7 +17,9 @@ use cairn_domain::principal::{Origin, Principal};
 use cairn_domain::truth::Truth;
 use cairn_domain::value::Value;
 use cairn_event_store::{Keyring, Sealed, SharedStore, SqliteStore};
-use cairn_sharing::{Happening, Offering, Resume, Sharing, SharingConfig, Transport, View};
+use cairn_sharing::{
+    Happening, Offering, Resume, Sharing, SharingConfig, SharingError, SharingKey, Transport, View,
+};
 use cairn_sync::control::{Decision, Role};
 use cairn_sync::engine::{BYTES_A_DAY, Offer};
 use cairn_sync::key::{BrainKey, DeviceKey, SpaceId};
@@ -26,6 +28,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -122,6 +125,23 @@ impl Transport for Wire {
     }
 }
 
+/// Where a node keeps its brain's later key.
+struct KeyFile(std::path::PathBuf);
+
+impl SharingKey for KeyFile {
+    fn load(&self) -> std::io::Result<Option<Zeroizing<[u8; 32]>>> {
+        match std::fs::read(&self.0) {
+            Ok(seed) => Ok(Some(Zeroizing::new(seed.try_into().expect("a seed")))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn keep(&self, seed: &[u8; 32]) -> std::io::Result<()> {
+        std::fs::write(&self.0, seed)
+    }
+}
+
 pub struct Node {
     pub folder: tempfile::TempDir,
     pub number: u8,
@@ -170,8 +190,9 @@ impl Node {
             }
         });
         let transport = Arc::new(Wire { hub: Arc::clone(hub), own });
-        let config =
-            SharingConfig { brain, device, name: format!("Brain {number}"), resume: Resume::Here, bytes_a_day };
+        let later = Arc::new(KeyFile(folder.path().join("sharing.key")));
+        let name = format!("Brain {number}");
+        let config = SharingConfig { brain, later, device, name, resume: Resume::Here, bytes_a_day };
         let stop = CancellationToken::new();
         let (sharing, task) =
             Sharing::start(config, Arc::clone(&handler), transport, bounded, stop.clone()).await.expect("starts");
@@ -300,4 +321,29 @@ pub async fn two() -> (Node, Node) {
     let (one, other) = (Node::start(&hub, 1).await, Node::start(&hub, 2).await);
     pair(&one, &other).await;
     (one, other)
+}
+
+/// Anna's node, her other device, and Bert, with whom she shares a space and a memory in it.
+pub async fn three() -> (Node, Node, Node, SpaceId, MemoryId) {
+    let hub = Arc::new(Hub::default());
+    let (anna, phone, bert) = (Node::start(&hub, 1).await, Node::start(&hub, 5).await, Node::start(&hub, 2).await);
+    pair(&anna, &bert).await;
+    let memory = anna.note("Roses", &["garden"], "").await;
+    let space = anna.share(&bert, "Garden", "garden", Role::Write).await;
+    bert.until(memory, "the memory", |memory| title(memory) == "Roses").await;
+    join(&anna, &phone).await;
+    phone.until(memory, "the memory", |memory| title(memory) == "Roses").await;
+    (anna, phone, bert, space, memory)
+}
+
+pub async fn join(first: &Node, other: &Node) {
+    let link = first.sharing.invite_device(Duration::from_secs(600)).await.expect("it is made").link;
+    let accepted = other.sharing.accept(&link).await;
+    assert!(matches!(accepted, Err(SharingError::OtherInvitation(_))), "{accepted:?}");
+    other.sharing.join(&link).await.expect("it is taken up");
+    let both = |view: &View| {
+        view.brain == first.brain() && view.devices.len() == 2 && view.devices.iter().all(|device| device.online)
+    };
+    other.shows("the first device", both).await;
+    first.shows("the other device", both).await;
 }

@@ -37,7 +37,7 @@ impl Engine {
         owned
             && speaker.map(Certificate::writer).is_none_or(|speaker| match speaker.device == own.device {
                 true => speaker.generation <= own.generation,
-                false => self.has_the_key && speaker.generation < own.generation,
+                false => self.has_the_key() && speaker.generation < own.generation,
             })
     }
 
@@ -191,8 +191,15 @@ impl Engine {
     fn take_roster(&mut self, roster: Roster, now: u64, effects: &mut Vec<Effect>) {
         let brain = roster.brain();
         let known = self.rosters.get(&brain);
-        if known.is_some_and(|known| !roster.holds_before(known)) || self.contradicts(roster.succession()) {
+        if self.contradicts(roster.succession()) {
+            effects.push(Effect::Tell(News::OtherKey(brain)));
             return;
+        }
+        if known.is_some_and(|known| !roster.holds_before(known)) {
+            return;
+        }
+        if roster.succession().generation() > self.succession(brain).generation() {
+            effects.push(Effect::Tell(News::KeyChanged(brain)));
         }
         // Who says so again and again fills no log with it; that one is gone, or that there is another key, is heard at once.
         let went = known.is_some_and(|known| {

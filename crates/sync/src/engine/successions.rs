@@ -15,9 +15,15 @@ impl Engine {
         self.successions.get(&brain).cloned().unwrap_or(Succession::first(brain))
     }
 
-    /// Says whether this device has the key that signs for the brain now: with a later one it takes over the spaces that another device spoke for.
-    pub fn set_has_the_key(&mut self, has_the_key: bool) {
-        self.has_the_key = has_the_key;
+    /// Says which keys this device has. With one that signs for the brain and comes after the key of another device, it takes over the spaces that this one
+    /// spoke for.
+    pub fn set_keys(&mut self, keys: Vec<BrainKey>) {
+        self.keys = keys;
+    }
+
+    /// Whether this device has the key that signs for the brain now.
+    pub fn has_the_key(&self) -> bool {
+        self.keys.contains(&self.succession(self.brain()).current())
     }
 
     /// Takes note of keys that are kept, or that go on from those that are known.
