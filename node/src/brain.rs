@@ -1,5 +1,6 @@
 //! A running brain: everything a request needs, put together once at start.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -82,6 +83,8 @@ pub struct Brain {
     sharing: Mutex<Option<Sharing>>,
     /// What it relays meanwhile.
     relaying: Mutex<Option<watch::Receiver<Relaying>>>,
+    /// Where the key is that signs for the brain among others, once that is not its first any more.
+    pub sharing_key: PathBuf,
     /// The brain's key.
     pub(crate) key: SigningKey,
     /// What is measured.
@@ -244,6 +247,7 @@ impl Brain {
         };
         let projector = Projector::start_in_turns(store, folder.read(), projections, turns).await?;
         let key = identity.key.clone();
+        let sharing_key = config.sharing_key.clone().unwrap_or_else(|| folder.sharing_key());
         let notary = Signing::new(&log, identity.key, &folder);
         if role == Role::Node {
             notary.start();
@@ -265,6 +269,7 @@ impl Brain {
             standby: OnceLock::new(),
             kafka: OnceLock::new(),
             sharing: Mutex::default(),
+            sharing_key,
             relaying: Mutex::default(),
             key,
             metrics,

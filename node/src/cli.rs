@@ -75,6 +75,7 @@ pub async fn run(global: &Global, command: ClientCommand) -> Result<(), CliError
         ClientCommand::Replay(args) => commands::replay::run(client, screen, &args).await,
         ClientCommand::Peer(args) => commands::sharing::peer(client, screen, &args.command).await,
         ClientCommand::Device(args) => commands::device::device(client, screen, &args.command).await,
+        ClientCommand::Key(args) => commands::key::key(client, screen, &args.command).await,
         ClientCommand::Peers => commands::sharing::peers(client, screen).await,
         ClientCommand::Space(args) => commands::sharing::space(client, screen, &args.command).await,
         ClientCommand::Share(args) => commands::sharing::share(client, screen, &args).await,

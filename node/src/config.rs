@@ -47,6 +47,8 @@ pub struct Config {
     pub projections: Projections,
     /// The file of the brain's key, where it is not in the data folder: processes that serve one brain share it.
     pub brain_key: Option<PathBuf>,
+    /// The file of the key that signs for the brain among others, once that is not its first any more; where it is not in the data folder.
+    pub sharing_key: Option<PathBuf>,
     /// How the brain meets others that it shares memories with.
     pub federation: FederationConfig,
     /// How a second machine of one's own follows this one, or this one another.
@@ -365,6 +367,7 @@ impl Config {
             traces: TracesConfig::default(),
             projections: Projections::Internal,
             brain_key: None,
+            sharing_key: None,
             federation: FederationConfig::default(),
             follower: FollowerConfig::default(),
         };

@@ -4,6 +4,7 @@
 //! VERSION        the version of this layout
 //! lock           held by the process that uses the folder
 //! brain.key      the brain's ed25519 seed (0600)
+//! sharing.key    the one that signs for it among others, once that is another one (0600)
 //! owner.token    the owner's token (0600)
 //! tokens.json    hashes of all tokens (0600), where they are not in a database
 //! node.json      where the running node answers
@@ -177,6 +178,11 @@ impl DataFolder {
     /// How far what is published elsewhere has got.
     pub fn published(&self) -> PathBuf {
         self.path.join("log/published")
+    }
+
+    /// The key that signs for the brain among others, once that is not its first any more.
+    pub fn sharing_key(&self) -> PathBuf {
+        self.path.join("sharing.key")
     }
 
     /// The read models.

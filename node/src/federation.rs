@@ -1,5 +1,6 @@
 //! Federation at work: the service of `cairn-sharing` over the networks of `cairn-federation`.
 
+mod key_file;
 mod networks;
 mod switchboard;
 mod ways;
@@ -20,6 +21,7 @@ use tracing::{debug, error, warn};
 use crate::brain::Brain;
 use crate::config::{Config, FederationConfig};
 use crate::turns::Turns;
+use key_file::KeyFile;
 use networks::Networks;
 use switchboard::Switchboard;
 use wires::{Early, Wires};
@@ -122,7 +124,8 @@ async fn meet(
     let wires = Arc::new(Wires::new(orders));
     let name = if config.name.is_empty() { whoami() } else { config.name.clone() };
     let bytes_a_day = u64::from(config.peer_mib_per_day) * 1024 * 1024;
-    let own = SharingConfig { brain: brain.key.clone(), device, name, resume: resume(brain), bytes_a_day };
+    let later = Arc::new(KeyFile(brain.sharing_key.clone()));
+    let own = SharingConfig { brain: brain.key.clone(), later, device, name, resume: resume(brain), bytes_a_day };
     let sharing_stops = stop.child_token();
     // Whatever ends this ends the service.
     let _stops = sharing_stops.clone().drop_guard();

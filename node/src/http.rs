@@ -12,6 +12,7 @@ pub mod error;
 pub mod extract;
 pub mod followers;
 pub mod imports;
+pub mod keys;
 pub mod log;
 pub mod memories;
 pub mod past;
@@ -96,6 +97,7 @@ fn documented() -> OpenApiRouter<App> {
         .merge(tokens::routes())
         .merge(sharing::routes())
         .merge(devices::routes())
+        .merge(keys::routes())
         .merge(relay::routes())
         .merge(followers::routes())
         .merge(admin::routes())
@@ -118,7 +120,8 @@ pub fn projector_service(app: App) -> Router {
 /// The service of a process that only meets other brains.
 pub fn federation_service(app: App) -> Router {
     let routes = admin::projector_routes().merge(sharing::routes());
-    let (routes, _) = routes.merge(devices::routes()).merge(relay::routes()).split_for_parts();
+    let (routes, _) =
+        routes.merge(devices::routes()).merge(keys::routes()).merge(relay::routes()).split_for_parts();
     layered(routes, app)
 }
 

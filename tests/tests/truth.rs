@@ -99,6 +99,8 @@ fn writes(task: &str, garden: &str, suggestion: &str) -> Vec<(Method, &'static s
             json!({ "with": key, "role": "write" }),
         ),
         (Method::DELETE, "/spaces/{space}/grants/{grant}", format!("/spaces/{key}/grants/{key}"), json!({})),
+        (Method::PUT, "/sharing/key", "/sharing/key".into(), json!({ "words": "zoo" })),
+        (Method::PUT, "/sharing/key/next", "/sharing/key/next".into(), json!({ "key": key })),
         (Method::POST, "/sharing/erasures", "/sharing/erasures".into(), json!({ "memory": task })),
         (
             Method::POST,

@@ -489,6 +489,50 @@ mod tests {
     }
 
     #[test]
+    fn another_device_takes_a_space_over_with_a_later_key_alone_in_any_order() {
+        let first = created();
+        let space = Some(first.space());
+        let kept = after(space, 0, Some(&first), 1, &offer(Role::Read));
+        let void = after(space, 0, Some(&kept), 2, &Control::Renamed { name: "Thief's".into() });
+        let epoch = |number, at, name: &str| {
+            let resumed = after(space, number, None, at, &Control::Resumed { after: kept.hash() });
+            let renamed = after(space, number, Some(&resumed), at + 1, &Control::Renamed { name: name.into() });
+            [resumed, renamed]
+        };
+        // One device goes on with the same key, and later by its clock; another one with a later key.
+        let ([one, two], [three, four]) = (epoch(8, 90, "Cellar"), epoch(9, 10, "Orchard"));
+        let key = BrainKey::of(&owner());
+        let device = |of| crate::key::DeviceKey::of(&SigningKey::from_bytes(&[of; 32]));
+        let writer = |device, generation| Writer { device, key, generation };
+        for (generation, wanted) in [(1, "Orchard"), (0, "Cellar")] {
+            for order in
+                orders(&[first.clone(), kept.clone(), void.clone(), one.clone(), three.clone(), four.clone()])
+            {
+                let mut replica = Replica::default();
+                for (epoch, writer) in
+                    [(0, writer(device(5), 0)), (8, writer(device(5), 0)), (9, writer(device(6), generation))]
+                {
+                    replica.note_writer(key, Epoch([epoch; 16]), writer);
+                }
+                order.into_iter().for_each(|entry| drop(replica.receive(entry)));
+                replica.receive(two.clone());
+                assert_eq!(replica.space(first.space()).expect("it has begun").name(), wanted);
+            }
+        }
+        // It may be known only later that the key was a later one.
+        let mut replica = Replica::default();
+        for (epoch, device) in [(0, device(5)), (9, device(6))] {
+            replica.note_writer(key, Epoch([epoch; 16]), writer(device, 0));
+        }
+        for entry in [first.clone(), kept, three, four] {
+            replica.receive(entry);
+        }
+        assert_eq!(replica.space(first.space()).expect("it has begun").name(), "Garden");
+        assert_eq!(replica.note_writer(key, Epoch([9; 16]), writer(device(6), 1)), [first.space()]);
+        assert_eq!(replica.space(first.space()).expect("it has begun").name(), "Orchard");
+    }
+
+    #[test]
     fn of_two_epochs_that_go_on_from_one_the_later_counts() {
         let first = created();
         let space = Some(first.space());

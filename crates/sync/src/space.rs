@@ -489,6 +489,57 @@ mod tests {
     }
 
     #[test]
+    fn what_the_key_before_has_certified_counts_for_listed_devices_and_up_to_what_the_owner_had() {
+        let mut owned = Owned::new();
+        let grant = owned.grants(2, Role::Write, None);
+        let [listed, other] = [5, 6].map(|of| DeviceKey::of(&secret(of)));
+        let first = |device| Writer { device, key: brain(2), generation: 0 };
+        let later = |device, key, generation| Writer { device, key: brain(key), generation };
+        let at = |owned: &Owned, writer, epoch, number| {
+            let header = Header { epoch, number, ..owned.header(2, grant, EntryKind::Claim) };
+            owned.space.standing(&header, Some(writer))
+        };
+        let held = Standing::Held(Reason::Key);
+        assert_eq!(at(&owned, first(other), EPOCH, 9), Standing::Full);
+        assert_eq!(at(&owned, later(listed, 7, 1), EPOCH, 1), held, "the owner has not said so yet");
+        let succeeded = |key, generation, accepted| Control::Succeeded {
+            brain: brain(2),
+            key: brain(key),
+            generation,
+            devices: vec![listed],
+            accepted,
+            decided: Vec::new(),
+        };
+        let accepted = vec![Accepted { epoch: EPOCH, number: 5 }];
+        owned.says(&succeeded(7, 1, accepted.clone())).expect("taken");
+        for (writer, epoch, number, wanted, why) in [
+            (first(listed), Epoch([9; 16]), 99, Standing::Full, "a device that is listed goes on"),
+            (first(other), EPOCH, 5, Standing::Full, "as far as the owner had it"),
+            (first(other), EPOCH, 6, held, "and no further"),
+            (first(other), Epoch([9; 16]), 1, held, "nor in another epoch"),
+            (later(other, 7, 1), Epoch([9; 16]), 1, Standing::Full, "certified by the new key"),
+            (later(listed, 8, 1), Epoch([9; 16]), 1, held, "by a key that the owner has not named"),
+            (later(other, 9, 2), Epoch([9; 16]), 1, held, "by one that comes later still"),
+        ] {
+            assert_eq!(at(&owned, writer, epoch, number), wanted, "{why}");
+        }
+        // Of two words about one key the first holds; keys only follow each other.
+        owned.says(&succeeded(8, 1, accepted)).expect("taken");
+        assert_eq!(at(&owned, later(other, 8, 1), EPOCH, 1), held);
+        owned.says(&succeeded(9, 3, Vec::new())).expect("taken");
+        assert_eq!(owned.space.generation(brain(2)), 3);
+        assert_eq!(at(&owned, later(other, 7, 1), EPOCH, 1), held, "nothing of it was accepted");
+        assert_eq!(at(&owned, later(listed, 7, 1), EPOCH, 1), Standing::Full);
+        assert_eq!(at(&owned, first(other), EPOCH, 5), held, "what counts for one key has to count for all");
+        let others = owned.header(3, grant, EntryKind::Claim);
+        assert_eq!(
+            owned.space.standing(&others, Some(first(other))),
+            Standing::Held(Reason::OtherBrain),
+            "other brains have keys of their own"
+        );
+    }
+
+    #[test]
     fn the_owner_alone_changes_the_space() {
         let mut owned = Owned::new();
         owned.says(&Control::Renamed { name: "Orchard".into() }).expect("renamed");

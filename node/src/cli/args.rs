@@ -2,6 +2,7 @@
 
 mod device;
 mod follow;
+mod key;
 mod manage;
 mod memory;
 mod review;
@@ -26,6 +27,7 @@ pub use self::review::{
 };
 
 pub use self::device::{DeviceArgs, DeviceCommand, DeviceRemoveArgs};
+pub use self::key::{KeyArgs, KeyCommand, KeyPrepareArgs};
 pub use self::sharing::{
     PeerAcceptArgs, PeerArgs, PeerCommand, PeerInviteArgs, ShareArgs, ShareCommand, ShareRevokeArgs, SpaceArgs,
     SpaceChooseArgs, SpaceCommand,
@@ -204,6 +206,9 @@ pub enum ClientCommand {
     /// Let other nodes of yours write for this brain
     #[command(display_order = 45)]
     Device(DeviceArgs),
+    /// Have another key sign for this brain, where one is lost or stolen
+    #[command(display_order = 45)]
+    Key(KeyArgs),
     /// Begin spaces, and choose which memories are in them
     #[command(display_order = 46)]
     Space(SpaceArgs),

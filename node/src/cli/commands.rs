@@ -7,6 +7,7 @@ pub mod follow;
 pub mod forget;
 pub mod history;
 pub mod import;
+pub mod key;
 pub mod list;
 pub mod projections;
 pub mod relay;

@@ -444,11 +444,16 @@ impl From<SharingError> for ApiError {
             | SharingError::Own
             | SharingError::OtherInvitation(_) => Self::validation("link", message),
             SharingError::TooManyDevices => Self::new(StatusCode::CONFLICT, "TOO_MANY_DEVICES", message),
+            SharingError::InvalidWords => Self::validation("words", message),
+            SharingError::Succession(_) => Self::new(StatusCode::CONFLICT, "OTHER_KEY", message),
+            SharingError::KeyNotKept(_) => Self::new(StatusCode::CONFLICT, "KEY_NOT_KEPT", message),
             SharingError::NotTheKey => Self::new(StatusCode::CONFLICT, "NOT_THE_KEY", message),
             SharingError::SharesAlready => Self::new(StatusCode::CONFLICT, "SHARES_ALREADY", message),
             SharingError::Stopped => Self::new(StatusCode::SERVICE_UNAVAILABLE, "SHARING_STOPPED", message),
             SharingError::CannotSay(cannot) => match cannot {
-                CannotSay::NoSpace | CannotSay::NoGrant => Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message),
+                CannotSay::NoSpace | CannotSay::NoGrant | CannotSay::NoKey => {
+                    Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
+                }
                 CannotSay::OwnerOnly | CannotSay::Role => Self::new(StatusCode::FORBIDDEN, "NOT_GRANTED", message),
                 CannotSay::Control(_) => Self::validation("name", message),
                 CannotSay::TooLarge(_) | CannotSay::Shared(_) | CannotSay::TooMany | CannotSay::EpochFull => {
