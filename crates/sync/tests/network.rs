@@ -2,138 +2,39 @@
 //! old backups, one lies. Whatever happened: once all meet again, all hold the same, nothing that an honest brain has said is lost, and what was
 //! erased is nowhere. Each run follows from its seed, which a failure names; `TEST_CAIRN_SEED` runs one alone, `TEST_CAIRN_SEEDS` that many.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+#[path = "network/keys.rs"]
+mod keys;
+#[path = "network/liar.rs"]
+mod liar;
+#[path = "network/node.rs"]
+mod node;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use cairn_domain::clock::Hlc;
 use cairn_domain::event::{FieldClaimed, MemoryEvent};
 use cairn_domain::field::FieldName;
 use cairn_domain::id::{EventId, MemoryId};
 use cairn_domain::truth::Truth;
 use cairn_domain::value::Value;
-use cairn_sync::certificate::Certificate;
-use cairn_sync::chain::{ChainId, Fork, chain_of};
+use cairn_sync::chain::ChainId;
 use cairn_sync::control::{Control, Decision, Role};
-use cairn_sync::engine::{Effect, Engine, Identity, Input, MAX_AHEAD_MS, News, Offer, Peer, Said};
-use cairn_sync::entry::{Entry, EntryKind, Header, Lane};
-use cairn_sync::key::{BrainKey, DeviceKey, Epoch, Hash, SpaceId, Tag};
+use cairn_sync::engine::{Effect, Input, MAX_AHEAD_MS, News, Offer, Peer, Said};
+use cairn_sync::entry::{Entry, EntryKind, Lane};
+use cairn_sync::key::{BrainKey, DeviceKey, Epoch, Hash, SpaceId};
 use cairn_sync::shared::SharedEvent;
 use cairn_sync::space::{Reason, Standing};
-use cairn_sync::wire::{Batch, Frame, Head, Pull, SpaceHeads};
-use ed25519_dalek::SigningKey;
+use cairn_sync::wire::Frame;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use uuid::Uuid;
 
+use node::Node;
+
 const SEEDS: u64 = 2_000;
 const STEPS: usize = 160;
-
-/// What a brain has on its disk.
-#[derive(Clone, Default)]
-struct Disk {
-    certificates: BTreeMap<(BrainKey, Epoch), Certificate>,
-    entries: BTreeMap<(ChainId, u64), Entry>,
-    forks: Vec<Fork>,
-    erased: BTreeSet<MemoryId>,
-}
-
-impl Disk {
-    fn keep(&mut self, entry: Entry) {
-        let place = (chain_of(&entry), entry.header().number);
-        let entry = if self.erased.contains(&entry.header().memory) { entry.erased() } else { entry };
-        assert!(self.entries.insert(place, entry).is_none(), "an entry is kept once");
-    }
-
-    fn erase(&mut self, memories: impl IntoIterator<Item = MemoryId>) {
-        self.erased.extend(memories);
-        for entry in self.entries.values_mut().filter(|entry| self.erased.contains(&entry.header().memory)) {
-            *entry = entry.clone().erased();
-        }
-    }
-}
-
-struct Node {
-    key: SigningKey,
-    device: SigningKey,
-    disk: Disk,
-    backup: Option<Disk>,
-    engine: Engine,
-    clock: u64,
-    epoch_lost: bool,
-    grants: BTreeSet<Hash>,
-}
-
-impl Node {
-    fn new(number: u8, brain: u8) -> Self {
-        let key = SigningKey::from_bytes(&[brain + 1; 32]);
-        let device = SigningKey::from_bytes(&[number + 101; 32]);
-        let own = identity(&key, &device, Epoch([number; 16]), 0);
-        let (mut disk, backup) = (Disk::default(), None);
-        disk.certificates.insert((own.certificate.brain(), own.certificate.epoch()), own.certificate.clone());
-        let engine = Engine::new(own);
-        Self { key, device, disk, backup, engine, clock: 1_000, epoch_lost: false, grants: BTreeSet::new() }
-    }
-
-    fn brain(&self) -> BrainKey {
-        BrainKey::of(&self.key)
-    }
-
-    fn device(&self) -> DeviceKey {
-        DeviceKey::of(&self.device)
-    }
-
-    fn at(&self) -> Hlc {
-        Hlc { millis: self.clock, counter: 0 }
-    }
-
-    /// Starts from what is on the disk, in an epoch.
-    fn start(&mut self, epoch: Epoch) {
-        let mut engine = Engine::new(identity(&self.key, &self.device, epoch, self.clock));
-        self.disk.certificates.values().for_each(|made| engine.restore_certificate(made.clone()));
-        let mut last: BTreeMap<ChainId, &Entry> = BTreeMap::new();
-        for ((chain, _), entry) in &self.disk.entries {
-            match chain.lane {
-                Lane::Control => engine.restore_control(entry.clone()),
-                Lane::Content => drop(last.insert(*chain, entry)),
-            }
-        }
-        last.values().for_each(|entry| engine.restore_content(entry));
-        self.disk.forks.iter().for_each(|fork| engine.restore_fork(fork));
-        let erased: Vec<MemoryId> =
-            engine.replica().spaces().flat_map(|space| space.erased().keys().copied()).collect();
-        self.disk.erase(erased);
-        self.engine = engine;
-        self.epoch_lost = false;
-    }
-
-    fn epoch(&self) -> Epoch {
-        let own = self.disk.certificates.values().filter(|made| made.device() == self.device());
-        let first = Epoch([self.device.to_bytes()[0] - 101; 16]);
-        own.max_by_key(|made| made.made_at()).map_or(first, Certificate::epoch)
-    }
-
-    /// Everything that is kept of a space, and what it counts for, but for entries under a grant that there is not: who came to know the space
-    /// later has never heard of those.
-    fn seen(&self, space: SpaceId) -> BTreeMap<(ChainId, u64), (Hash, String)> {
-        let replica = self.engine.replica();
-        let of_space = self.disk.entries.iter().filter(|((chain, _), _)| chain.space == space);
-        let counted = of_space
-            .filter(|((chain, number), _)| replica.chain(*chain).is_some_and(|chain| *number <= chain.complete()));
-        counted
-            .map(|(place, entry)| {
-                (*place, (entry.hash(), format!("{:?}", replica.standing(space, entry.header()))))
-            })
-            .filter(|(_, (_, standing))| standing != "Held(NoGrant)")
-            .collect()
-    }
-}
-
-fn identity(key: &SigningKey, device: &SigningKey, epoch: Epoch, at: u64) -> Identity {
-    let certificate = Certificate::make(key, DeviceKey::of(device), epoch, at);
-    Identity { device: device.clone(), certificate, name: "A brain".into(), addresses: Vec::new() }
-}
 
 struct World {
     random: StdRng,
@@ -147,6 +48,8 @@ struct World {
     relay: Option<usize>,
     /// Whether the others meet nobody but the relay.
     star: bool,
+    /// What the liar has said in the owner's name, with its first key.
+    theft: Option<Entry>,
 }
 
 impl World {
@@ -176,8 +79,17 @@ impl World {
         let star = relay.is_some() && random.random_bool(0.5);
         let first = nodes[0].engine.create_space("Garden", nodes[0].at()).expect("a name");
         let space = first[0].space();
-        let mut world =
-            Self { random, nodes, space, links: BTreeMap::new(), forked: false, frames: 0, relay, star };
+        let mut world = Self {
+            random,
+            nodes,
+            space,
+            links: BTreeMap::new(),
+            forked: false,
+            frames: 0,
+            relay,
+            star,
+            theft: None,
+        };
         world.say(0, first);
         world
     }
@@ -228,6 +140,7 @@ impl World {
                 let entries = entries.collect();
                 return Some(Input::Loaded { load, entries });
             }
+            Effect::KeepRoster(roster) => drop(node.disk.rosters.insert(roster.brain(), roster)),
             Effect::KeepFork(fork) => node.disk.forks.push(fork),
             Effect::Tell(News::EpochLost) => node.epoch_lost = true,
             Effect::Tell(News::Offered { grant, .. }) => drop(node.grants.insert(grant)),
@@ -235,16 +148,17 @@ impl World {
                 let liar = self.nodes.len() - 1;
                 assert_eq!(self.of(device), liar, "an honest brain is taken for a liar: {why}");
             }
+            Effect::Tell(News::OtherKey(brain)) => panic!("nobody has named another key of {brain}"),
             Effect::Restand { .. }
             | Effect::KeepReceipt { .. }
             | Effect::KeepPeer { .. }
-            | Effect::KeepRoster(_)
             | Effect::Dial { .. }
             | Effect::Tell(
                 News::Online(_)
                 | News::Offline(_)
                 | News::Refused { .. }
                 | News::QuotaUsedUp(_)
+                | News::KeyChanged(_)
                 | News::Joining { .. }
                 | News::CertificateWanted { .. }
                 | News::Certified { .. }
@@ -297,7 +211,7 @@ impl World {
         let who = self.random.random_range(0..self.nodes.len());
         let other = self.random.random_range(0..self.nodes.len());
         self.nodes[who].clock += self.random.random_range(0..50);
-        match self.random.random_range(0..48) {
+        match self.random.random_range(0..49) {
             0..16 => self.deliver(),
             16..22 => self.write(who),
             22..25 => self.connect(who, other),
@@ -316,9 +230,11 @@ impl World {
             43..45 => self.lose(),
             45 => self.tell_key(),
             46 => self.retire(),
+            47 => self.change_key(who),
             _ => self.babble(),
         }
         self.renew();
+        self.succeed();
     }
 
     /// A frame arrives: the next one of any link.
@@ -366,8 +282,9 @@ impl World {
         let role = self.role(to, role);
         let expires_at = self.random.random_bool(0.2).then(|| self.random.random_range(1_000..4_000));
         let offer = Offer { to: self.nodes[to].brain(), role, expires_at, reshare: false };
-        if let Ok(entries) = self.nodes[0].engine.offer(self.space, offer, self.nodes[0].at()) {
-            self.say(0, entries);
+        let owner = self.speaker();
+        if let Ok(entries) = self.nodes[owner].engine.offer(self.space, offer, self.nodes[owner].at()) {
+            self.say(owner, entries);
         }
     }
 
@@ -380,13 +297,14 @@ impl World {
     fn employ_relay(&mut self) {
         let Some(relay) = self.relay else { return };
         let (brain, now) = (self.nodes[relay].brain(), self.nodes[relay].clock);
-        if self.nodes[0].engine.replica().role_of(self.space, brain, now).is_some() {
+        let owner = self.speaker();
+        if self.nodes[owner].engine.replica().role_of(self.space, brain, now).is_some() {
             return;
         }
         let offer = Offer { to: brain, role: Role::Relay, expires_at: None, reshare: false };
-        self.connect(0, relay);
-        if let Ok(entries) = self.nodes[0].engine.offer(self.space, offer, self.nodes[0].at()) {
-            self.say(0, entries);
+        self.connect(owner, relay);
+        if let Ok(entries) = self.nodes[owner].engine.offer(self.space, offer, self.nodes[owner].at()) {
+            self.say(owner, entries);
         }
         self.arrive();
         let rules = self.nodes[relay].engine.replica().space(self.space);
@@ -406,6 +324,7 @@ impl World {
         while self.links.values().any(|link| !link.is_empty()) {
             self.deliver();
             self.renew();
+            self.succeed();
         }
     }
 
@@ -419,11 +338,12 @@ impl World {
     }
 
     fn revoke(&mut self) {
-        let Some(space) = self.nodes[0].engine.replica().space(self.space) else { return };
+        let owner = self.speaker();
+        let Some(space) = self.nodes[owner].engine.replica().space(self.space) else { return };
         let grants: Vec<Hash> = space.grants().keys().copied().collect();
         let Some(grant) = grants.choose(&mut self.random) else { return };
-        if let Ok(entries) = self.nodes[0].engine.revoke(self.space, *grant, self.nodes[0].at()) {
-            self.say(0, entries);
+        if let Ok(entries) = self.nodes[owner].engine.revoke(self.space, *grant, self.nodes[owner].at()) {
+            self.say(owner, entries);
         }
     }
 
@@ -431,9 +351,10 @@ impl World {
     fn erase(&mut self) {
         let memory = MemoryId::new(Uuid::from_u128(self.random.random_range(1..5)));
         let erased = Control::Erased { memory };
-        if let Ok(entries) = self.nodes[0].engine.control(self.space, &erased, self.nodes[0].at()) {
-            self.say(0, entries);
-            self.nodes[0].disk.erase([memory]);
+        let owner = self.speaker();
+        if let Ok(entries) = self.nodes[owner].engine.control(self.space, &erased, self.nodes[owner].at()) {
+            self.say(owner, entries);
+            self.nodes[owner].disk.erase([memory]);
         }
     }
 
@@ -456,37 +377,40 @@ impl World {
     }
 
     fn answer(&mut self) {
-        let Some(wish) = self.nodes[0].engine.wishes().pop() else { return };
+        let owner = self.speaker();
+        let Some(wish) = self.nodes[owner].engine.wishes().pop() else { return };
         let granted = self.random.random_bool(0.8);
-        if let Ok(entries) = self.nodes[0].engine.answer(&wish, granted, self.nodes[0].at()) {
-            self.say(0, entries);
+        if let Ok(entries) = self.nodes[owner].engine.answer(&wish, granted, self.nodes[owner].at()) {
+            self.say(owner, entries);
             if let Control::Erased { memory } = wish.control
                 && granted
             {
-                self.nodes[0].disk.erase([memory]);
+                self.nodes[owner].disk.erase([memory]);
             }
         }
     }
 
     /// The owner tells readers a key for relays, where that is due.
     fn tell_key(&mut self) {
-        let node = &self.nodes[0];
+        let owner = self.speaker();
+        let node = &self.nodes[owner];
         if !node.engine.key_is_due(self.space, node.clock) {
             return;
         }
         if let Ok(entries) = node.engine.tell_key(self.space, self.random.random(), node.at(), node.clock) {
-            self.say(0, entries);
+            self.say(owner, entries);
         }
     }
 
     /// The owner's second device is to write no more, and does not heed it.
     fn retire(&mut self) {
-        let (owner, twin) = (&self.nodes[0], &self.nodes[self.nodes.len().min(3) - 1]);
+        let speaker = self.speaker();
+        let (owner, twin) = (&self.nodes[speaker], &self.nodes[self.nodes.len().min(3) - 1]);
         if self.nodes.len() > 3
             && twin.brain() == owner.brain()
             && let Ok(entries) = owner.engine.retire(self.space, owner.brain(), twin.device(), owner.at())
         {
-            self.say(0, entries);
+            self.say(speaker, entries);
         }
     }
 
@@ -522,119 +446,15 @@ impl World {
     fn begin_epoch(&mut self, who: usize, epoch: Epoch) {
         let node = &mut self.nodes[who];
         node.clock += 1;
-        let certificate = Certificate::make(&node.key, node.device(), epoch, node.clock);
+        let certificate = node.secret().certify(node.device(), epoch, node.clock);
         node.disk.certificates.insert((certificate.brain(), epoch), certificate);
     }
 
     fn resume(&mut self, who: usize) {
         let node = &self.nodes[who];
-        if who == 0
-            && let Ok(entries) = node.engine.resume(self.space, node.at())
-        {
-            self.say(0, entries);
+        if let Ok(entries) = node.engine.resume(self.space, node.at()) {
+            self.say(who, entries);
         }
-    }
-
-    fn liar(&self) -> Option<usize> {
-        (self.nodes.len() > 2).then_some(self.nodes.len() - 1)
-    }
-
-    /// The last brain says two things with one number: one to some, the other to the rest.
-    fn fork(&mut self) {
-        let Some(liar) = self.liar() else { return };
-        let (one, other) = (self.claim(liar), self.claim(liar));
-        let node = &self.nodes[liar];
-        let branch = |said: Said| node.engine.publish(self.space, &[vec![said]], node.clock);
-        let (Ok(one), Ok(other)) = (branch(one), branch(other)) else { return };
-        let certificate = node.disk.certificates.get(&(node.brain(), node.epoch())).cloned();
-        let certificate =
-            certificate.unwrap_or_else(|| identity(&node.key, &node.device, node.epoch(), 0).certificate);
-        let (lie, _) = Batch::of(chain_of(&other[0]), &other, Some(certificate), false);
-        let told: Vec<usize> =
-            (0..liar).filter(|to| to % 2 == 0 && self.links.contains_key(&(liar, *to))).collect();
-        for to in &told {
-            let frame = Frame::Batch(lie.clone()).to_bytes();
-            self.links.get_mut(&(liar, *to)).expect("it is there").push_back(frame);
-        }
-        self.forked |= !told.is_empty();
-        self.say(liar, one);
-    }
-
-    /// The last brain sends what is no frame, or none that makes sense.
-    fn babble(&mut self) {
-        let Some(liar) = self.liar() else { return };
-        let to = self.random.random_range(0..liar);
-        let node = &self.nodes[liar];
-        let bytes: Bytes = match self.random.random_range(0..7) {
-            0 => (0..self.random.random_range(1..200)).map(|_| self.random.random::<u8>()).collect(),
-            1 => Frame::Paired.to_bytes(),
-            2 => self.forged(liar),
-            3 => self.heads(),
-            4 => {
-                let from = *[0, 1, u64::MAX, u64::MAX / 2].choose(&mut self.random).expect("some");
-                let chain = node.disk.entries.keys().next().map_or(Tag([7; 16]), |(chain, _)| chain.tag());
-                Frame::Pull(Pull { space: self.space, chain, from }).to_bytes()
-            }
-            5 => self.stripped(liar),
-            // Something that it has sent before, or something of another brain's.
-            _ => {
-                let entries: Vec<&Entry> = node.disk.entries.values().collect();
-                let Some(entry) = entries.choose(&mut self.random) else { return };
-                let chain = chain_of(entry);
-                let certificate = node.engine.certificate(chain.author, chain.epoch).cloned();
-                Frame::Batch(Batch::of(chain, &[(*entry).clone()], certificate, false).0).to_bytes()
-            }
-        };
-        if let Some(link) = self.links.get_mut(&(liar, to)) {
-            link.push_back(bytes);
-        }
-    }
-
-    /// Many chains that there are not, and that are long.
-    fn heads(&mut self) -> Bytes {
-        let head =
-            |random: &mut StdRng| Head { chain: Tag(random.random()), number: u64::MAX, hash: Tag([1; 16]) };
-        let heads = (0..40).map(|_| head(&mut self.random)).collect();
-        let forked = vec![Tag(self.random.random())];
-        Frame::Heads(vec![SpaceHeads { space: self.space, heads, forked }]).to_bytes()
-    }
-
-    /// What another brain has said, without what it says.
-    fn stripped(&mut self, liar: usize) -> Bytes {
-        let node = &self.nodes[liar];
-        let entries: Vec<&Entry> =
-            node.disk.entries.values().filter(|entry| entry.header().kind.lane() == Lane::Content).collect();
-        let Some(entry) = entries.choose(&mut self.random) else { return Bytes::new() };
-        let chain = chain_of(entry);
-        let certificate = node.engine.certificate(chain.author, chain.epoch).cloned();
-        Frame::Batch(Batch::of(chain, &[(*entry).clone().erased()], certificate, false).0).to_bytes()
-    }
-
-    /// An entry in the owner's name that the liar has signed.
-    fn forged(&self, liar: usize) -> Bytes {
-        let (owner, node) = (&self.nodes[0], &self.nodes[liar]);
-        let header = Header {
-            space: Some(self.space),
-            author: owner.brain(),
-            epoch: owner.epoch(),
-            number: 2,
-            previous: Hash::of(b"one"),
-            grant: Hash::NONE,
-            at: node.at(),
-            truth: Truth::User,
-            kind: EntryKind::Control,
-            memory: MemoryId::new(Uuid::nil()),
-            preceding: 0,
-            following: 0,
-            payload_bytes: 0,
-            payload: Hash::NONE,
-        };
-        let to = node.brain();
-        let control = Control::Offered { to, role: Role::Admin, expires_at: None, reshare: true };
-        let entry = Entry::sign(header, control.to_bytes().into(), &node.device).expect("small");
-        let chain = chain_of(&entry);
-        let made = identity(&owner.key, &owner.device, owner.epoch(), 0).certificate;
-        Frame::Batch(Batch::of(chain, &[entry], Some(made), false).0).to_bytes()
     }
 
     /// All meet, and everything arrives, until nothing is new.
@@ -648,6 +468,10 @@ impl World {
                 }
             }
             self.arrive();
+            if round == 1 {
+                self.regain_key();
+                self.arrive();
+            }
             if round > 0 {
                 self.employ_relay();
             }

@@ -185,7 +185,8 @@ impl Engine {
         }
         self.take_certificate(&certificate, effects);
         // The first entries of a chain may be of a publication that has not come whole, and is not kept yet.
-        let first = (!self.heads.contains_key(&chain)).then_some(certificate);
+        let known = self.certificates.get(&(chain.author, chain.epoch)).cloned();
+        let first = known.filter(|_| !self.heads.contains_key(&chain));
         self.take_in(device, chain, first, timely, now, effects);
     }
 

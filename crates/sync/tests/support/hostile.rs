@@ -8,13 +8,14 @@ use cairn_domain::id::MemoryId;
 use cairn_domain::truth::Truth;
 use cairn_sync::certificate::Certificate;
 use cairn_sync::chain::{ChainId, Fork, chain_of};
-use cairn_sync::control::{Control, Decision, Role};
+use cairn_sync::control::{Accepted, Control, Decision, Role};
 use cairn_sync::engine::{Effect, Engine, Identity, Input, Offer, Peer};
 use cairn_sync::entry::{Entry, EntryKind, Header};
 use cairn_sync::key::{BrainKey, DeviceKey, Epoch, Hash, SpaceId, Tag};
 use cairn_sync::roster::Roster;
 use cairn_sync::sealing::SEALED_BYTES;
 use cairn_sync::shared::SharedEvent;
+use cairn_sync::succession::{BrainSecret, STEP_BYTES, Succession};
 use cairn_sync::wire::{Batch, Frame, Head, KnownPeer, Pull, Receipt, SpaceHeads};
 use ed25519_dalek::SigningKey;
 use uuid::Uuid;
@@ -40,6 +41,13 @@ pub fn frame(data: &[u8]) {
     let _ = Receipt::parse(data);
 }
 
+/// A brain's second key.
+fn changed(first: SigningKey, next: u8) -> BrainSecret {
+    let (known, next) = (Succession::first(BrainKey::of(&first)), SigningKey::from_bytes(&[next; 32]));
+    let prepared = known.prepare(&first, BrainKey::of(&next)).expect("none was named");
+    BrainSecret::of(next.clone(), prepared.change(&next).expect("it was named")).expect("it signs now")
+}
+
 /// Reads bytes as a header, a certificate and the payloads of entries.
 pub fn payload(data: &[u8]) {
     if let Ok(header) = Header::parse(data) {
@@ -48,8 +56,11 @@ pub fn payload(data: &[u8]) {
     if let Ok(certificate) = Certificate::parse(data) {
         assert_eq!(certificate.to_bytes(), data);
     }
-    if let Ok(roster) = Roster::parse(data) {
-        assert_eq!(roster.to_bytes(), data);
+    // With whatever keys there may be before it.
+    for (keys, list) in [(&data[..0], data)].into_iter().chain(data.split_at_checked(2 * STEP_BYTES)) {
+        if let Ok(roster) = Roster::parse(list, keys) {
+            assert_eq!((roster.to_bytes(), roster.succession().to_bytes()), (list.to_vec(), keys.to_vec()));
+        }
     }
     if let Ok(control) = Control::parse(data) {
         assert_eq!(Control::parse(&control.to_bytes()).expect("its own bytes"), control);
@@ -308,7 +319,11 @@ pub fn engine(data: &[u8]) {
                     // It has not the key of the other brain.
                     let secret =
                         if BrainKey::of(&secret) == own { SigningKey::from_bytes(&[7; 32]) } else { secret };
-                    victim.frame(Frame::Roster(Roster::sign(&secret, choices.number(), devices)).to_bytes());
+                    let roster = match choices.byte() % 3 {
+                        0 => changed(secret, choices.byte()).list(choices.number(), devices),
+                        _ => Roster::sign(&secret, choices.number(), devices),
+                    };
+                    victim.frame(Frame::Roster(roster).to_bytes());
                 }
                 4 => {
                     let brain = BrainKey::of(&SigningKey::from_bytes(&[choices.byte(); 32]));
@@ -342,6 +357,7 @@ pub fn seeds() -> [(&'static str, Vec<Vec<u8>>); 3] {
     let space = victim.space;
     let claim = br#"{"field":"title","value":"Tomatoes"}"#;
     let shared = |code: u8, data: &[u8]| [&[1; 16], [code, 1].as_slice(), data].concat();
+    let later = changed(SigningKey::from_bytes(&[1; 32]), 9);
     let payloads = vec![
         Control::SpaceCreated { name: "Garden".to_owned() }.to_bytes(),
         Control::Offered { to: certificate.brain(), role: Role::Admin, expires_at: Some(NOW), reshare: true }
@@ -354,8 +370,19 @@ pub fn seeds() -> [(&'static str, Vec<Vec<u8>>); 3] {
         shared(2, claim),
         shared(3, br#"{"field":"title","claim":"01010101-0101-0101-0101-010101010101"}"#),
         shared(5, br#"{"field":"title","suggestion":"01010101-0101-0101-0101-010101010101"}"#),
-        certificate.to_bytes().to_vec(),
+        certificate.to_bytes(),
         Roster::sign(&SigningKey::from_bytes(&[1; 32]), 1, vec![certificate.device()]).to_bytes(),
+        later.certify(certificate.device(), certificate.epoch(), 1).to_bytes(),
+        [later.succession().to_bytes(), later.list(1, vec![certificate.device()]).to_bytes()].concat(),
+        Control::Succeeded {
+            brain: certificate.brain(),
+            key: later.succession().current(),
+            generation: 1,
+            devices: vec![certificate.device()],
+            accepted: vec![Accepted { epoch: certificate.epoch(), number: 7 }],
+            decided: Vec::new(),
+        }
+        .to_bytes(),
         victim.kept.values().next().map(|entry| entry.header().to_bytes().to_vec()).unwrap_or_default(),
     ];
     let acting: Vec<Vec<u8>> = (0..16_u8)
