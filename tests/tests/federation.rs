@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use cairn_testkit::postgres::database;
-use cairn_testkit::{Beside, Node, NodeOptions, Ran, run};
+use cairn_testkit::{Beside, Node, NodeOptions, Ran, run, run_with};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -289,6 +289,52 @@ async fn another_node_of_ones_own_writes_in_ones_name_until_it_is_removed() {
         let seen = node.client().get(&format!("/memories/{tomatoes}")).await;
         assert_eq!(seen.body["data"]["title"], "Beans", "{}", seen.text);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_node_is_replaced_by_another_one_with_the_words_of_the_next_key() {
+    let (mut anna, bert, laptop) =
+        (node("anna", None).await, node("bert", None).await, node("laptop", None).await);
+    pair(&anna, &bert).await;
+    let tomatoes = add(&anna, "Tomatoes", "garden", "").await;
+    cairn(&anna, &["space", "create", "Garden", "--tag", "garden"]).await;
+    share(&anna, &bert, "bert", "write").await;
+    let link = cairn(&anna, &["device", "invite"]).await.stdout;
+    cairn(&laptop, &["device", "join", link.trim()]).await;
+    until(&laptop, &tomatoes, "the memory", |memory| memory["title"] == "Tomatoes").await;
+    let unasked = run(anna.data(), &["key", "prepare"]).await;
+    assert!(unasked.code == Some(2) && unasked.stderr.contains("--yes"), "{unasked:?}");
+    let shown = cairn(&anna, &["key", "show"]).await.stdout;
+    assert!(shown.contains("the brain's first") && shown.contains("not prepared"), "{shown}");
+    let made = cairn(&anna, &["key", "prepare", "--yes", "--json"]).await.stdout;
+    let made: Value = serde_json::from_str(&made).expect("JSON");
+    let words = made["words"].as_str().expect("the words");
+    assert!(!anna.log().contains(words), "a secret is in the log");
+    let twice = run(anna.data(), &["key", "prepare", "--yes"]).await;
+    assert!(twice.code == Some(6) && twice.stderr.contains("named already"), "{twice:?}");
+    let began = Instant::now();
+    while !cairn(&laptop, &["key", "show"]).await.stdout.contains("is prepared") {
+        assert!(began.elapsed() < PATIENCE, "the laptop does not hear of it\n{}", laptop.log());
+        sleep(Duration::from_millis(50)).await;
+    }
+    let lost = laptop.client().get("/devices").await.body["data"]["items"].clone();
+    let lost = lost.as_array().expect("two").iter().find(|device| device["this"] == false).expect("the other one");
+    let lost = lost["device"].as_str().expect("a key").to_owned();
+    anna.kill9().await;
+    let wrong = run_with(laptop.data(), &["key", "change"], "zoo zoo zoo").await;
+    assert!(wrong.code == Some(2) && wrong.stderr.contains("24 words"), "{wrong:?}");
+    let changed = run_with(laptop.data(), &["key", "change"], &format!("{words}\n")).await;
+    assert_eq!(changed.code, Some(0), "{changed:?}\n{}", laptop.log());
+    cairn(&laptop, &["device", "remove", &lost]).await;
+    cairn(&laptop, &["share", "Garden", "--with", "bert", "--role", "admin"]).await;
+    cairn(&laptop, &["set", "Tomatoes", "--title", "Beans"]).await;
+    until(&bert, &tomatoes, "what the laptop said", |memory| memory["title"] == "Beans").await;
+    while !cairn(&bert, &["shares"]).await.stdout.contains("admin") {
+        assert!(began.elapsed() < PATIENCE, "the offer does not come\n{}", bert.log());
+        sleep(Duration::from_millis(50)).await;
+    }
+    let key = cairn(&laptop, &["key", "show"]).await.stdout;
+    assert!(key.contains("1 before it, here"), "{key}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

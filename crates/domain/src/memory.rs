@@ -32,6 +32,7 @@ pub struct Memory {
     fields: BTreeMap<FieldName, FieldClaims>,
     body: Body,
     file: Option<FileImported>,
+    /// By their authors' clocks.
     undos: Vec<Undo>,
     updated: Hlc,
     erased: bool,
@@ -39,11 +40,11 @@ pub struct Memory {
 }
 
 /// One command undone by another, which wrote what held before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Undo {
-    by: Uuid,
+    event: EventId,
+    by: Authorship,
     undone: Uuid,
-    truth: Truth,
 }
 
 /// A step in the history of how a field came to its value (rule T8), newest first.
@@ -256,7 +257,8 @@ impl Memory {
                 _ => self.fields.entry(field).or_default().reject(id, suggestion, &author),
             },
             MemoryEvent::CommandUndone(undone) => {
-                self.undos.push(Undo { by: author.command, undone: undone.command, truth: author.truth });
+                let place = self.undos.partition_point(|known| known.by.hlc <= author.hlc);
+                self.undos.insert(place, Undo { event: id, by: author, undone: undone.command });
                 self.heed_undone()?;
             }
             MemoryEvent::FileImported(file) => self.file = Some(file),
@@ -266,6 +268,9 @@ impl Memory {
                 creations.for_each(|(_, author)| author.standing = standing);
                 self.fields.values_mut().for_each(|claims| claims.restand(&events, standing));
                 self.body.restand(&events, standing)?;
+                let undos = self.undos.iter_mut().filter(|undo| events.contains(&undo.event));
+                undos.for_each(|undo| undo.by.standing = standing);
+                self.heed_undone()?;
             }
             // Only the user erases.
             MemoryEvent::Erased(_) if decides(&author) => {
@@ -299,14 +304,23 @@ impl Memory {
     fn undone(&self) -> BTreeMap<Uuid, Truth> {
         let mut undone: BTreeMap<Uuid, Truth> = BTreeMap::new();
         // From the last to the first, because only a later command can have undone an undo.
-        for undo in self.undos.iter().rev() {
-            let redone = undone.get(&undo.by).is_some_and(|truth| !undo.truth.outranks(*truth));
+        for Undo { by, undone: command, .. } in self.undos.iter().rev().filter(|undo| undo.by.standing.is_full()) {
+            let redone = undone.get(&by.command).is_some_and(|truth| !by.truth.outranks(*truth));
             if !redone {
-                let truth = undone.entry(undo.undone).or_insert(undo.truth);
-                *truth = undo.truth.min(*truth);
+                let truth = undone.entry(*command).or_insert(by.truth);
+                *truth = by.truth.min(*truth);
             }
         }
         undone
+    }
+
+    /// Who took something back, turned something down or undid something: what an undoing of them goes by.
+    pub fn verdicts(&self) -> impl Iterator<Item = &Authorship> {
+        let of_fields = self
+            .fields
+            .values()
+            .flat_map(|claims| claims.retractions.authors().chain(claims.rejections.authors()));
+        of_fields.chain(self.body.rejections.authors()).chain(self.undos.iter().map(|undo| &undo.by))
     }
 
     fn claim(&mut self, field: FieldName, id: EventId, author: &Authorship, value: Value) {

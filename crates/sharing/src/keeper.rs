@@ -410,6 +410,12 @@ impl Keeper {
         memory: MemoryId,
         own: BrainKey,
     ) -> Result<SharedEvent, SharingError> {
+        if let Some(command) = said.undoes() {
+            let loaded = self.handler.load(memory).await?;
+            let own_words = loaded.memory.verdicts().filter(|by| !by.origin.is_peer());
+            let mut of = own_words.filter(|by| command_of(own, memory.uuid(), by.hlc) == command);
+            return Ok(of.next().map(|by| by.command).map_or(said.clone(), |own| said.about(own)));
+        }
         let Some(field) = said.field().filter(|_| said.refers()) else { return Ok(said) };
         let loaded = self.handler.load(memory).await?;
         let claims = loaded.memory.field(&field).into_iter().flat_map(|claims| claims.all());

@@ -13,7 +13,7 @@ use cairn_event_store::{AppendError, Direction, Position, RecordedEvent, Revisio
 use cairn_sync::engine::{CannotSay, Engine, Said};
 use cairn_sync::entry::{Entry, MAX_PUBLICATION_BYTES, MAX_PUBLICATION_ENTRIES};
 use cairn_sync::key::SpaceId;
-use cairn_sync::shared::{SharedEvent, publication_of};
+use cairn_sync::shared::{SharedEvent, command_of, publication_of};
 
 use crate::error::SharingError;
 use crate::keeper::{Keeper, cannot_be_shared, name_for_others};
@@ -231,6 +231,15 @@ impl Keeper {
         let Some(event) = SharedEvent::of(id, event) else { return Ok(None) };
         if event.field().is_some_and(|field| self.stays_here(memory, &field)) {
             return Ok(None);
+        }
+        if let Some(command) = event.undoes() {
+            // What was claimed and written instead is told as such; of what is undone, only verdicts are not.
+            let loaded = self.handler.load(memory).await?;
+            let Some(of) = loaded.memory.verdicts().find(|by| by.command == command) else { return Ok(None) };
+            let named =
+                if of.origin.is_peer() { command } else { command_of(engine.brain(), memory.uuid(), of.hlc) };
+            let (at, truth, event) = (metadata.hlc, metadata.truth, event.about(named));
+            return Ok(Some(Said { memory, at, truth, event }));
         }
         let event = match event.refers() {
             true => {

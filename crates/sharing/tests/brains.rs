@@ -104,6 +104,41 @@ async fn who_may_only_suggest_suggests_and_who_may_only_read_is_not_heard() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_turned_down_and_waits_again_does_so_on_all_sides() {
+    let (anna, bert) = two().await;
+    let carl = Node::start(&anna.hub, 3).await;
+    pair(&anna, &carl).await;
+    let memory = anna.note("Tomatoes", &["garden"], "").await;
+    let space = anna.share(&bert, "Garden", "garden", Role::Suggest).await;
+    anna.offer(&carl, space, Role::Read).await;
+    carl.shows("the offer", |view| view.spaces.iter().any(|offered| offered.id == space)).await;
+    carl.sharing.decide(space, Decision::Accepted).await.expect("it is kept");
+    bert.until(memory, "the memory", |memory| title(memory) == "Tomatoes").await;
+    bert.set(memory, "title", "Beans".into()).await;
+    let waits = |memory: &Memory| {
+        let title = memory.field(&FieldName::title());
+        title.and_then(|title| title.suggestions().first().map(|claim| claim.id))
+    };
+    for node in [&anna, &carl] {
+        node.until(memory, "the suggestion", |memory| waits(memory).is_some()).await;
+    }
+    let suggestion = waits(&anna.memory(memory).await).expect("it waits");
+    for _ in 0..2 {
+        anna.run(memory, Command::RejectSuggestion { suggestion }).await;
+        carl.until(memory, "that it was turned down", |memory| waits(memory).is_none()).await;
+        anna.run(memory, Command::UndoCommand { command: None }).await;
+        carl.until(memory, "that it waits again", |memory| waits(memory).is_some()).await;
+        assert!(waits(&anna.memory(memory).await).is_some());
+    }
+    // Who may only suggest undoes nothing of hers.
+    anna.run(memory, Command::RejectSuggestion { suggestion }).await;
+    bert.set(memory, "marker", "here".into()).await;
+    let marker: FieldName = "marker".parse().expect("a field");
+    carl.until(memory, "the marker", |memory| memory.field(&marker).is_some()).await;
+    assert_eq!(waits(&carl.memory(memory).await), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_revocation_stops_what_comes_after_it_on_both_sides() {
     let (anna, bert) = two().await;
     let memory = anna.note("Tomatoes", &["garden"], "").await;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use cairn_domain::body::{BodyChange, MAX_SPLICES};
 use cairn_domain::event::{
-    ClaimRetracted, Created, DecodeError, Event, FieldClaimed, MemoryEvent, SuggestionRejected,
+    ClaimRetracted, CommandUndone, Created, DecodeError, Event, FieldClaimed, MemoryEvent, SuggestionRejected,
 };
 use cairn_domain::field::FieldName;
 use cairn_domain::id::{EventId, MemoryId, PrincipalId};
@@ -61,12 +61,13 @@ pub enum InvalidShared {
 }
 
 /// The types of events that are shared, with the codes they have in a payload. A code is never used again for something else.
-const TYPES: [(u8, &str); 5] = [
+const TYPES: [(u8, &str); 6] = [
     (1, "memory.created"),
     (2, "memory.field_claimed"),
     (3, "memory.claim_retracted"),
     (4, "memory.body_edited"),
     (5, "memory.suggestion_rejected"),
+    (6, "memory.command_undone"),
 ];
 
 impl SharedEvent {
@@ -115,6 +116,20 @@ impl SharedEvent {
             other => other,
         };
         Self { event, ..self }
+    }
+
+    /// The command that it undoes, if it undoes one.
+    pub fn undoes(&self) -> Option<Uuid> {
+        match self.event {
+            MemoryEvent::CommandUndone(CommandUndone { command }) => Some(command),
+            _ => None,
+        }
+    }
+
+    /// The same about a command under another name ([`command_of`]).
+    #[must_use]
+    pub fn about(self, command: Uuid) -> Self {
+        Self { event: MemoryEvent::CommandUndone(CommandUndone { command }), ..self }
     }
 
     /// The field it is about; none where it is about the memory as a whole.

@@ -25,5 +25,5 @@ pub use crate::client::{Answer, Client};
 pub use crate::node::{DATABASE_VARIABLE, Node, NodeOptions, StartError, on_postgres};
 pub use crate::omitted::not_tested;
 #[cfg(feature = "clients")]
-pub use crate::program::{Ran, cairn, run};
+pub use crate::program::{Ran, cairn, run, run_with};
 pub use crate::seed::{Seed, fast};

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 /// What a run of the program left behind.
@@ -38,12 +39,22 @@ pub fn cairn() -> PathBuf {
 /// # Panics
 /// When the program cannot be started.
 pub async fn run(data: &Path, arguments: &[&str]) -> Ran {
-    let output = command(data)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .unwrap_or_else(|error| panic!("{} cannot be run: {error}", cairn().display()));
+    run_with(data, arguments, "").await
+}
+
+/// Runs the program as [`run`] does, with something on its standard input.
+///
+/// # Panics
+/// When the program cannot be started.
+pub async fn run_with(data: &Path, arguments: &[&str], input: &str) -> Ran {
+    let mut command = command(data);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{} cannot be run: {error}", cairn().display()));
+    let mut stdin = child.stdin.take().expect("it is piped");
+    // One that does not ask has gone, perhaps.
+    let _ = stdin.write_all(input.as_bytes()).await;
+    drop(stdin);
+    let output = child.wait_with_output().await.expect("its output can be read");
     Ran {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).expect("the program prints UTF-8"),

@@ -25,7 +25,7 @@ use crate::value::Value;
 use crate::verdict::{Verdict, Verdicts};
 
 /// The format of the snapshots this program writes; it reads no other.
-pub const SNAPSHOT_FORMAT: u32 = 2;
+pub const SNAPSHOT_FORMAT: u32 = 3;
 
 /// Bytes that are no snapshot of this format.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +51,7 @@ struct Frozen {
     rejected_edits: Vec<FrozenVerdict>,
     effective: Effective,
     file: Option<File>,
-    undos: Vec<(Uuid, Uuid, Truth)>,
+    undos: Vec<(EventId, Written, Uuid)>,
     updated: Hlc,
     erased: bool,
     space: Option<String>,
@@ -83,7 +83,7 @@ impl Memory {
     /// The memory as bytes.
     pub fn encode_snapshot(&self) -> Vec<u8> {
         let mut freezer = Freezer::default();
-        let undos = self.undos.iter().map(|undo| (undo.by, undo.undone, undo.truth)).collect();
+        let undos = self.undos.iter().map(|undo| (undo.event, freezer.written(&undo.by), undo.undone)).collect();
         let frozen = Frozen {
             memory: self.id,
             creations: self.creations.iter().map(|(id, author)| (*id, freezer.written(author))).collect(),
@@ -138,7 +138,7 @@ impl Memory {
         if !body.is_whole() {
             return Err(InvalidSnapshot::Dangling("an edit"));
         }
-        let undo = |(by, undone, truth)| Undo { by, undone, truth };
+        let undo = |(event, by, undone)| Ok(Undo { event, by: thaw.author(by)?, undone });
         Ok(Self {
             id: frozen.memory,
             creations: frozen
@@ -149,7 +149,7 @@ impl Memory {
             fields,
             body,
             file: frozen.file.map(thaw_file),
-            undos: frozen.undos.into_iter().map(undo).collect(),
+            undos: frozen.undos.into_iter().map(undo).collect::<Result<_, InvalidSnapshot>>()?,
             updated: frozen.updated,
             erased: frozen.erased,
             space: frozen.space,

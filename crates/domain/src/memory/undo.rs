@@ -84,7 +84,7 @@ impl Memory {
         }
         self.created().into_iter().for_each(&mut note);
         let undone = self.undone();
-        let undoing: BTreeSet<Uuid> = self.undos.iter().map(|undo| undo.by).collect();
+        let undoing: BTreeSet<Uuid> = self.undos.iter().map(|undo| undo.by.command).collect();
         commands.retain(|(_, command)| !undone.contains_key(command) && !undoing.contains(command));
         commands.sort_unstable_by(|a, b| b.cmp(a));
         commands.dedup();
@@ -96,7 +96,7 @@ impl Memory {
     fn stands_for(&self, claims: &FieldClaims, claim: &Claim) -> Option<Claim> {
         let mut claim = claim.clone();
         loop {
-            let undo = self.undos.iter().find(|undo| undo.by == claim.author.command);
+            let undo = self.undos.iter().find(|undo| undo.by.command == claim.author.command);
             let Some(earlier) = undo.and_then(|undo| claims.before(undo.undone)) else { return Some(claim) };
             let stood = earlier.effective()?;
             if (stood.author.hlc, stood.id) >= (claim.author.hlc, claim.id) {
@@ -140,7 +140,7 @@ impl Memory {
         let mut through = BTreeSet::new();
         let mut next = Some(command);
         while let Some(command) = next.filter(|command| through.insert(*command)) {
-            next = self.undos.iter().find(|undo| undo.by == command).map(|undo| undo.undone);
+            next = self.undos.iter().find(|undo| undo.by.command == command).map(|undo| undo.undone);
         }
         through
     }
