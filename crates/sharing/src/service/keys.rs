@@ -75,6 +75,14 @@ impl Service {
 
     /// Says in the spaces that this device speaks for which brains have another key, as far as that was not said yet.
     pub(super) async fn succeed(&mut self) -> Result<(), SharingError> {
+        if let Some(secret) = self.secret().filter(|_| self.engine.lists_by_an_old_key()) {
+            // It was restored from a backup of before.
+            let own = self.engine.own_device();
+            let roster = self.roster(&secret, |devices| devices.push(own));
+            self.keeper.keep_roster(&roster, None, None).await?;
+            let effects = self.engine.say_roster(roster, now());
+            self.carry_out(effects, &mut VecDeque::new()).await?;
+        }
         for (space, brain) in self.engine.to_be_succeeded() {
             match self.engine.succeed(space, brain, self.keeper.stamp().hlc) {
                 Ok(entries) => drop(self.say(entries).await?),

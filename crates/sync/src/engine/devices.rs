@@ -106,8 +106,9 @@ impl Engine {
             frames.extend(known.chunks(MAX_KNOWN_PEERS).map(|part| Frame::KnownPeers(part.to_vec())));
         }
         // A brain that was restored learns its own from others.
-        let rosters =
-            self.rosters.values().filter(|roster| brain == own || [own, brain].contains(&roster.brain()));
+        let rosters = self.rosters.values().filter(|roster| {
+            brain == own || [own, brain].contains(&roster.brain()) || self.is_news_for(roster, brain)
+        });
         frames.extend(rosters.cloned().map(Frame::Roster));
         effects.extend(frames.iter().map(|frame| Effect::Send { device, frame: frame.to_bytes() }));
     }
@@ -122,7 +123,11 @@ impl Engine {
     ) -> Result<(), InvalidFrame> {
         let is_own = brain == self.brain();
         match frame {
-            Frame::Roster(roster) if is_own || [brain, self.brain()].contains(&roster.brain()) => {
+            Frame::Roster(roster)
+                if is_own
+                    || [brain, self.brain()].contains(&roster.brain())
+                    || self.is_news_for(&roster, brain) =>
+            {
                 self.take_roster(roster, now, effects);
             }
             Frame::KnownPeers(known) if is_own => {
@@ -210,9 +215,11 @@ impl Engine {
         if soon && !went && brain != self.brain() {
             return;
         }
-        let Some(peer) = self.as_listed(&roster) else { return };
+        let peer = self.as_listed(&roster);
+        if peer.is_none() && !self.shares_with(brain) {
+            return;
+        }
         effects.push(Effect::KeepRoster(roster.clone()));
-        effects.push(Effect::KeepPeer { brain, peer: peer.clone(), invitation: None });
         for (device, session) in &mut self.sessions {
             if session.brain == Some(brain) && !roster.devices().contains(device) {
                 // Nothing that it has sent by now is heard any more.
@@ -223,7 +230,10 @@ impl Engine {
         self.rosters_at.insert(brain, now);
         self.note_succession(roster.succession());
         self.rosters.insert(brain, roster);
-        self.peers.insert(brain, peer);
+        if let Some(peer) = peer {
+            self.peers.insert(brain, peer.clone());
+            effects.push(Effect::KeepPeer { brain, peer, invitation: None });
+        }
     }
 
     /// Devices of this brain's that write no more by its own word, and of which that was not said yet in a space that it has a part in.

@@ -7,6 +7,7 @@ use crate::certificate::Certificate;
 use crate::control::Control;
 use crate::entry::{Entry, Lane};
 use crate::key::{BrainKey, SpaceId};
+use crate::roster::Roster;
 use crate::succession::Succession;
 
 impl Engine {
@@ -53,6 +54,28 @@ impl Engine {
             effects.push(Effect::KeepCertificate { space, certificate: certificate.clone() });
             effects.push(Effect::Restand { before: None, space });
         }
+    }
+
+    /// Whether somebody is to hear of a brain's devices though neither is that brain: the owner of a space that all are in has not said which key
+    /// it has now, and may never meet it.
+    pub(super) fn is_news_for(&self, roster: &Roster, brain: BrainKey) -> bool {
+        let (of, generation) = (roster.brain(), roster.succession().generation());
+        let spaces = self.replica.spaces().filter(|_| generation > 0);
+        spaces
+            .filter(|space| generation > space.generation(of))
+            .any(|space| [of, brain, self.brain()].iter().all(|member| self.is_member(space.id(), *member)))
+    }
+
+    /// Whether a brain is in a space that this one knows.
+    pub(super) fn shares_with(&self, brain: BrainKey) -> bool {
+        self.replica.spaces().any(|space| self.is_member(space.id(), brain))
+    }
+
+    /// Whether this device has the key that signs for the brain, and has to list the brain's devices with it: they were listed with an earlier one last, as far
+    /// as is known here.
+    pub fn lists_by_an_old_key(&self) -> bool {
+        let listed = self.roster().map_or(0, |roster| roster.succession().generation());
+        self.has_the_key() && listed < self.succession(self.brain()).generation()
     }
 
     /// Brains that have another key than is said in spaces that this device speaks for.

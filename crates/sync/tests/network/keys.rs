@@ -81,6 +81,10 @@ impl World {
     /// Whoever speaks for the space says which brains have another key.
     pub fn succeed(&mut self) {
         for who in 0..self.nodes.len() {
+            if self.nodes[who].engine.lists_by_an_old_key() {
+                let secret = self.nodes[who].secret();
+                self.list(who, &secret);
+            }
             for (space, brain) in self.nodes[who].engine.to_be_succeeded() {
                 let node = &self.nodes[who];
                 if let Ok(entries) = node.engine.succeed(space, brain, node.at()) {
