@@ -520,10 +520,9 @@ impl Engine {
         if space.owner() == brain {
             return true;
         }
-        let mut grants = space.grants().values().filter(|grant| grant.to == brain);
         match chain.lane {
             // Who was let in once hears how it ends.
-            Lane::Control => grants.next().is_some(),
+            Lane::Control => space.has_heard(brain),
             Lane::Content => self.replica.grant_of(chain.space, brain, now).is_some(),
         }
     }

@@ -1,6 +1,6 @@
 //! A space as its owner's control entries make it, and what the entries of others count for in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cairn_domain::id::MemoryId;
 
@@ -17,6 +17,8 @@ pub struct Space {
     owner: BrainKey,
     name: String,
     grants: BTreeMap<Hash, Grant>,
+    /// Who was offered something by words of the owner's that do not count.
+    offered_in_vain: BTreeSet<BrainKey>,
     erased: BTreeMap<MemoryId, Erased>,
     /// Wishes of members that the owner has answered, and how.
     answered: BTreeMap<Hash, bool>,
@@ -151,6 +153,7 @@ impl Space {
                 owner: header.author,
                 name,
                 grants: BTreeMap::new(),
+                offered_in_vain: BTreeSet::new(),
                 erased: BTreeMap::new(),
                 answered: BTreeMap::new(),
                 retired: BTreeMap::new(),
@@ -181,6 +184,11 @@ impl Space {
     /// Its grants, by the hash of the entry that made them; those that have ended too.
     pub fn grants(&self) -> &BTreeMap<Hash, Grant> {
         &self.grants
+    }
+
+    /// Whether a brain was ever offered something, also by words of the owner's that do not count: it hears how it ends.
+    pub fn has_heard(&self, brain: BrainKey) -> bool {
+        self.offered_in_vain.contains(&brain) || self.grants.values().any(|grant| grant.to == brain)
     }
 
     /// The memories that are to be destroyed wherever they are.
@@ -292,6 +300,8 @@ impl Space {
     pub fn take_void(&mut self, entry: &Entry) {
         match control(entry) {
             Ok(Control::Erased { memory }) => self.erase(memory, entry.header()),
+            // Where two devices of the owner's spoke at once, whoever one of them has let in may be the way to the other.
+            Ok(Control::Offered { to, .. }) => drop(self.offered_in_vain.insert(to)),
             // Something may have been sealed under it.
             Ok(Control::Keyed(keyed)) => drop(self.keys.entry(keyed.key).or_insert(keyed)),
             Ok(_) | Err(_) => {}
