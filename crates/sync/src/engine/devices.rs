@@ -123,12 +123,11 @@ impl Engine {
     ) -> Result<(), InvalidFrame> {
         let is_own = brain == self.brain();
         match frame {
-            Frame::Roster(roster)
-                if is_own
-                    || [brain, self.brain()].contains(&roster.brain())
-                    || self.is_news_for(&roster, brain) =>
-            {
-                self.take_roster(roster, now, effects);
+            Frame::Roster(roster) => {
+                // Of others it is no news any more, where the owner's word has come since.
+                if is_own || [brain, self.brain()].contains(&roster.brain()) || self.is_news_for(&roster, brain) {
+                    self.take_roster(roster, now, effects);
+                }
             }
             Frame::KnownPeers(known) if is_own => {
                 known.into_iter().for_each(|known| self.take_known(known, effects));
