@@ -401,11 +401,11 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(&device) else { return };
         // A clock that was put back starts the wait anew.
         session.pulling.retain(|_, asked_at| now.abs_diff(*asked_at) < AGAIN_MS);
-        if session.brain.is_some() && now.abs_diff(session.told_at) >= AGAIN_MS {
-            let is_own = session.brain == Some(self.own.certificate.brain());
+        if let Some(brain) = session.brain.filter(|_| now.abs_diff(session.told_at) >= AGAIN_MS) {
             self.greet(device, now, effects);
-            if is_own {
-                self.tell_devices(device, effects);
+            match brain == self.brain() {
+                true => self.tell_devices(device, effects),
+                false => self.tell_keys(device, brain, effects),
             }
         }
     }

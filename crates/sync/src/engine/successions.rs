@@ -6,9 +6,10 @@ use super::{CannotSay, Effect, Engine};
 use crate::certificate::Certificate;
 use crate::control::Control;
 use crate::entry::{Entry, Lane};
-use crate::key::{BrainKey, SpaceId};
+use crate::key::{BrainKey, DeviceKey, SpaceId};
 use crate::roster::Roster;
 use crate::succession::Succession;
+use crate::wire::Frame;
 
 impl Engine {
     /// The keys of a brain, as far as they are known.
@@ -64,6 +65,12 @@ impl Engine {
         spaces
             .filter(|space| generation > space.generation(of))
             .any(|space| [of, brain, self.brain()].iter().all(|member| self.is_member(space.id(), *member)))
+    }
+
+    /// Tells somebody again which brains have other keys, as long as it is news.
+    pub(super) fn tell_keys(&self, device: DeviceKey, brain: BrainKey, effects: &mut Vec<Effect>) {
+        let news = self.rosters.values().filter(|roster| self.is_news_for(roster, brain)).cloned();
+        effects.extend(news.map(|roster| Effect::Send { device, frame: Frame::Roster(roster).to_bytes() }));
     }
 
     /// Whether a brain is in a space that this one knows.
