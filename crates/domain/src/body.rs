@@ -187,12 +187,6 @@ impl Body {
         outside.contains(&edit) && !within.contains(&edit) && !held && !self.is_rejected(edit)
     }
 
-    /// Whether an edit is part of a branch that is as true as the text, and would make it longer than [`MAX_BODY_BYTES`].
-    pub fn is_left_out(&self, edit: EventId) -> bool {
-        let Effective { left_out, within, .. } = self.effective();
-        left_out.contains(&edit) || within.contains(&edit)
-    }
-
     /// Whether an edit was turned down.
     pub fn is_rejected(&self, edit: EventId) -> bool {
         let about = self.rejections.about(edit);
@@ -406,10 +400,8 @@ impl Body {
     pub fn reject(&mut self, event: EventId, suggestion: EventId, by: &Authorship) -> Result<(), CorruptBody> {
         self.rejections.add(event, suggestion, by);
         // What is outside has no part in the text, and what is not there yet is looked at when it comes.
-        let no_part = |effective: &Effective| {
-            let left_out = effective.left_out.contains(&suggestion) || effective.within.contains(&suggestion);
-            effective.outside.contains(&suggestion) && !left_out
-        };
+        let no_part =
+            |effective: &Effective| effective.outside.contains(&suggestion) && !effective.leaves_out(suggestion);
         if self.settled().is_none_or(no_part) || !self.index.contains_key(&suggestion) {
             return Ok(());
         }
@@ -535,14 +527,29 @@ impl Body {
         if change.parents == self.heads() || self.truth() != Some(author.truth) {
             return Ok(None);
         }
-        let mut with = self.clone();
-        let BodyChange { parents, splices, accepts, .. } = change.clone();
-        with.insert(Edit { id, author: author.clone(), parents, splices, accepts }, None)?;
+        let with = self.with(id, author, change)?;
         if !with.effective().left_out.is_empty() {
             return Ok(None);
         }
         let splices = crate::diff::splices(self.text(), with.text());
         Ok(Some(Effect { onto: self.heads().to_vec(), splices }))
+    }
+
+    /// Whether an edit will wait, because with it the text would be longer than [`MAX_BODY_BYTES`].
+    ///
+    /// # Errors
+    /// When the history cannot be read.
+    pub fn leaves_out(&self, id: EventId, author: &Authorship, change: &BodyChange) -> Result<bool, CorruptBody> {
+        // What continues the text is part of the branch that is shown.
+        let merges = change.parents != self.heads() && self.truth() == Some(author.truth);
+        Ok(merges && self.with(id, author, change)?.effective().leaves_out(id))
+    }
+
+    fn with(&self, id: EventId, author: &Authorship, change: &BodyChange) -> Result<Self, CorruptBody> {
+        let mut with = self.clone();
+        let BodyChange { parents, splices, accepts, .. } = change.clone();
+        with.insert(Edit { id, author: author.clone(), parents, splices, accepts }, None)?;
+        Ok(with)
     }
 
     fn known(&self, id: EventId) -> Result<&Edit, CorruptBody> {

@@ -58,6 +58,11 @@ impl Effective {
             left_out,
         }
     }
+
+    /// Whether an edit is part of a branch that would make the text too long.
+    pub(super) fn leaves_out(&self, edit: EventId) -> bool {
+        self.left_out.contains(&edit) || self.within.contains(&edit)
+    }
 }
 
 /// Those of some edits that no other one of them was made from.

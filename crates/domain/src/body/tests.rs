@@ -1,6 +1,7 @@
 //! The body, rule by rule (T9).
 
 mod automerge;
+mod bounds;
 mod concurrent;
 
 use proptest::prelude::*;

@@ -203,6 +203,8 @@ impl Weave {
 
     /// Walks through all that some edits and those before them wrote, in order.
     fn pieces(&self, edits: &[Edit], inside: &Places) -> Vec<Piece> {
+        #[cfg(test)]
+        WALKS.with(|walks| walks.set(walks.get() + 1));
         let mut gone: Vec<Vec<(usize, usize)>> = vec![Vec::new(); self.runs.len()];
         for (edit, _) in self.edits.iter().zip(inside).filter(|(_, inside)| **inside) {
             edit.gone.iter().for_each(|(run, from, until)| gone[*run].push((*from, *until)));
@@ -258,6 +260,12 @@ impl Weave {
         }
         *hash.finalize().as_bytes().first_chunk().expect("a hash is longer")
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How many walks this thread has made: what grows with all that was written.
+    pub(super) static WALKS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 /// What a peer's edit may do.

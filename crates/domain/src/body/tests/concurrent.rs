@@ -6,11 +6,11 @@ use rand::{Rng, SeedableRng};
 
 use super::*;
 
-type Written = (EventId, Authorship, BodyChange);
+pub(super) type Written = (EventId, Authorship, BodyChange);
 
 /// A graph of edits of a peer, drawn at random: each from one to three of those before, mostly the latest.
 #[derive(Debug, Clone, Copy)]
-struct Graph {
+pub(super) struct Graph {
     seed: u64,
     edits: u64,
     /// How far back an edit may reach for what it is made from.
@@ -19,12 +19,12 @@ struct Graph {
     longest: usize,
 }
 
-fn graph() -> impl Strategy<Value = Graph> {
+pub(super) fn graph() -> impl Strategy<Value = Graph> {
     (any::<u64>(), 1..40_u64, 1..12_u64).prop_map(|(seed, edits, reach)| Graph { seed, edits, reach, longest: 4 })
 }
 
 impl Graph {
-    fn body(self) -> Body {
+    pub(super) fn body(self) -> Body {
         let mut rng = StdRng::seed_from_u64(self.seed);
         let mut body = Body::default();
         for number in 1..=self.edits {
@@ -52,7 +52,7 @@ impl Graph {
     }
 }
 
-fn written(body: &Body) -> Vec<Written> {
+pub(super) fn written(body: &Body) -> Vec<Written> {
     let change = |edit: &Edit| BodyChange {
         parents: edit.parents.clone(),
         splices: edit.splices.clone(),
@@ -62,7 +62,7 @@ fn written(body: &Body) -> Vec<Written> {
     body.edits().iter().map(|edit| (edit.id, edit.author.clone(), change(edit))).collect()
 }
 
-fn added(edits: impl IntoIterator<Item = Written>) -> Body {
+pub(super) fn added(edits: impl IntoIterator<Item = Written>) -> Body {
     let mut body = Body::default();
     for (id, author, change) in edits {
         body.add(id, author, change).expect("a peer's edit damages nothing");
@@ -70,7 +70,7 @@ fn added(edits: impl IntoIterator<Item = Written>) -> Body {
     body
 }
 
-fn shuffled(mut edits: Vec<Written>, seed: u64) -> Vec<Written> {
+pub(super) fn shuffled(mut edits: Vec<Written>, seed: u64) -> Vec<Written> {
     edits.shuffle(&mut StdRng::seed_from_u64(seed));
     edits
 }
@@ -97,4 +97,76 @@ proptest! {
         prop_assert_eq!(other.effective(), body.effective());
         prop_assert!(other.early.is_empty());
     }
+}
+
+/// How many walks through all that was written folding some edits in takes, and reading the text then.
+fn walks(edits: impl IntoIterator<Item = Written>) -> (usize, usize) {
+    let count = || weave::WALKS.with(std::cell::Cell::get);
+    let before = count();
+    let body = added(edits);
+    let folded = count();
+    assert!(!body.text().is_empty());
+    (folded - before, count() - folded)
+}
+
+/// An edit of a peer that inserts a word into a text of at least 8 characters.
+fn word(number: u64, parents: &[u64]) -> Written {
+    (id(number), anna(number), change(parents, vec![splice(number as usize % 8, 1, "word ")]))
+}
+
+#[test]
+fn t9_folding_concurrent_edits_in_and_reading_their_text_takes_few_walks() {
+    let base = || (id(1), anna(1), change(&[], vec![splice(0, 0, "a text to begin with")]));
+    let in_turn = || (2..2_000).map(|number| word(number, &[if number < 4 { 1 } else { number - 2 }]));
+    let one_then_other = || in_turn().step_by(2).chain(in_turn().skip(1).step_by(2));
+    let star = || (2..2_000).map(|number| word(number, &[1]));
+    for edits in [
+        Vec::from_iter([base()].into_iter().chain(in_turn())),
+        Vec::from_iter([base()].into_iter().chain(one_then_other())),
+        Vec::from_iter([base()].into_iter().chain(star())),
+        Vec::from_iter(in_turn().chain([base()])),
+    ] {
+        let (folding, reading) = walks(edits);
+        // One where a line begins at a text of long ago.
+        assert!(folding <= 1, "{folding}");
+        // How long the text is, what it is made of, and what is left after that was found short enough.
+        assert!(reading <= 3, "{reading}");
+    }
+}
+
+#[test]
+fn t9_a_hostile_edit_of_a_peer_says_nothing_or_what_it_says_and_damages_nothing() {
+    let long = "x".repeat(MAX_BODY_BYTES - 8);
+    let mut body = added([
+        (id(1), anna(1), change(&[], vec![splice(0, 0, "one two")])),
+        (id(2), anna(2), change(&[1], vec![splice(0, 3, "1")])),
+        (id(3), anna(3), change(&[1], vec![splice(4, 3, "2")])),
+    ]);
+    assert_eq!(body.text(), "1 2");
+    let before = body.clone();
+    let many = vec![splice(0, 0, "x"); MAX_SPLICES + 1];
+    for (number, refused) in [
+        change(&[2], vec![splice(0, 0, "x"), splice(0, usize::MAX, "")]),
+        change(&[2], vec![splice(usize::MAX, 0, "x")]),
+        change(&[1], vec![splice(3, usize::MAX, "x")]),
+        // Each side has that place, but not both together.
+        change(&[2, 3], vec![splice(5, 0, "x")]),
+        change(&[2], vec![splice(0, 0, &long), splice(0, 0, &long)]),
+        change(&[3], many),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        body.add(id(100 + number as u64), anna(9), refused).expect("no damage");
+        assert_eq!(body, before, "{number}");
+    }
+    // One parent twice, and a parent beside what it was made from.
+    body.add(id(4), anna(4), change(&[2, 2], vec![splice(1, 0, "!")])).expect("no damage");
+    body.add(id(5), anna(5), change(&[1, 3, 2, 3], vec![splice(3, 0, "?")])).expect("no damage");
+    assert_eq!(body.text(), "1! 2?");
+    let most = (0..MAX_SPLICES).map(|at| splice(at, 0, "é")).collect();
+    body.add(id(6), anna(6), change(&[1], most)).expect("no damage");
+    assert_eq!(body.text().chars().count(), 5 + MAX_SPLICES);
+    body.add(id(7), anna(7), change(&[7], vec![splice(0, 0, "itself")])).expect("no damage");
+    assert_eq!(body, derived(&body));
 }
