@@ -17,6 +17,7 @@ mod bound;
 mod effective;
 mod past;
 mod rope;
+mod runs;
 mod weave;
 
 use std::collections::BTreeMap;

@@ -13,11 +13,11 @@ use super::weave::{Places, Weave};
 /// After so many branches that are too long, no more are tried: each costs some walks through all that was written.
 const TRIED: usize = 8;
 
-/// Those of some edits, which have all they were made from with them, whose merged text is no longer than a limit.
+/// Those of some edits, which have all they were made from with them, whose merged text is no longer than a limit; and that text.
 /// At least one branch stays: each is within the limit by itself.
-pub(super) fn within(weave: &Weave, edits: &[Edit], inside: Places, limit: usize) -> Places {
-    if weave.bytes(edits, &inside) <= limit {
-        return inside;
+pub(super) fn within(weave: &Weave, edits: &[Edit], inside: Places, limit: usize) -> (Places, String) {
+    if let Some(text) = weave.text_within(edits, &inside, limit) {
+        return (inside, text);
     }
     let branches = in_order(weave, edits, &inside);
     let mut taken = Places::new();
@@ -38,7 +38,8 @@ pub(super) fn within(weave: &Weave, edits: &[Edit], inside: Places, limit: usize
         let Some(rest) = left.get(most + 1..) else { break };
         left = rest;
     }
-    taken
+    let text = weave.text(edits, &taken);
+    (taken, text)
 }
 
 /// The edits that no other one is made from: those whose branch began first come first.

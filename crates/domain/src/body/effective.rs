@@ -42,7 +42,7 @@ impl Effective {
         };
         // All that an edit was made from came before it.
         let wanted = past::closure(body, &ids(&chosen)).unwrap_or_else(|_| chosen.clone());
-        let taken = bound::within(weave, edits, past::woven(weave, &wanted), MAX_BODY_BYTES);
+        let (taken, text) = bound::within(weave, edits, past::woven(weave, &wanted), MAX_BODY_BYTES);
         let place = |inside: &Places, at: usize| inside[at] && taken[weave.same(at)];
         let inside: Places = (0..edits.len()).map(|at| place(&wanted, at)).collect();
         let out: Places = (0..edits.len()).map(|at| chosen[at] && !inside[at]).collect();
@@ -50,7 +50,7 @@ impl Effective {
         let mut heads = ids(&ends(body, &inside));
         heads.sort_unstable();
         Self {
-            text: weave.text(edits, &taken),
+            text,
             heads,
             truth: Some(truth),
             outside: ids(&inside.iter().map(|inside| !inside).collect()).into_iter().collect(),

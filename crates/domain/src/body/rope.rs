@@ -106,6 +106,30 @@ impl Rope {
         }
     }
 
+    /// What stands before a place, and what after it. `before` tells how many of a piece's first characters stand before it.
+    pub(super) fn split_where(
+        &self,
+        before: &impl Fn(Piece) -> usize,
+        bytes: &impl Fn(Piece, usize) -> usize,
+    ) -> (Self, Self) {
+        let Some(node) = &self.0 else { return Self::default().twice() };
+        match before(node.piece) {
+            0 => {
+                let (one, other) = node.left.split_where(before, bytes);
+                (one, Self::joined(&other, node.piece, &node.right))
+            }
+            chars if chars == node.piece.chars => {
+                let (one, other) = node.right.split_where(before, bytes);
+                (Self::joined(&node.left, node.piece, &one), other)
+            }
+            chars => {
+                let (one, other) = node.piece.cut(chars, bytes(node.piece, chars));
+                let nothing = Self::default();
+                (Self::joined(&node.left, one, &nothing), Self::joined(&nothing, other, &node.right))
+            }
+        }
+    }
+
     /// One text, a piece, and another text.
     pub(super) fn joined(left: &Self, piece: Piece, right: &Self) -> Self {
         match (&left.0, &right.0) {

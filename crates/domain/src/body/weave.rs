@@ -9,11 +9,11 @@
 //! An edit costs its splices and the logarithm of the text's pieces where it goes on from a text that was made lately, and else
 //! a walk through the tree.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::collections::btree_map::Range;
+use std::collections::btree_map::Iter;
 
 use super::rope::{Piece, Rope};
+use super::runs::{Name, Place, Run, Runs};
 use super::{Edit, MAX_BODY_BYTES, MAX_SPLICES, Splice, byte_offset};
 use crate::claim::Authorship;
 use crate::id::EventId;
@@ -24,9 +24,8 @@ const KEPT_PIECES: usize = 128 * 1024;
 /// How many texts are kept: as many lines of edits can grow in turn without a walk for each.
 const KEPT_TEXTS: usize = 64;
 
-/// What an edit is called: follows from what it says, when it was said and upon what, and not from its id, which differs from one
-/// brain to another. Who comes first where two insert at one place must not.
-type Name = [u8; 16];
+/// How many edits are looked at to join two texts, before a walk is made instead.
+const JOINED_EDITS: usize = 64;
 
 /// Which edits, by their places.
 pub(super) type Places = Vec<bool>;
@@ -47,9 +46,7 @@ pub(super) enum Misfit {
 pub(super) struct Weave {
     edits: Vec<Woven>,
     by_name: BTreeMap<Name, usize>,
-    runs: Vec<Run>,
-    /// The run at each place of the order.
-    order: BTreeMap<Place, usize>,
+    runs: Runs,
     kept: Kept,
 }
 
@@ -62,24 +59,10 @@ struct Woven {
     parents: Vec<usize>,
     /// The highest number given so far.
     number: u64,
+    /// The runs it inserts: from, until.
+    runs: (usize, usize),
     /// What it deletes: run, from, until.
     gone: Vec<(usize, usize, usize)>,
-}
-
-/// Characters inserted by one splice.
-#[derive(Debug, Clone, Copy)]
-struct Run {
-    edit: usize,
-    splice: usize,
-    chars: usize,
-}
-
-/// Where a run stands: after which character of which run (the one after it in number, so that 0 is the start of the text).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    after: (usize, usize),
-    number: Reverse<u64>,
-    name: Reverse<Name>,
 }
 
 impl Weave {
@@ -112,7 +95,7 @@ impl Weave {
         if let Some(&same) = self.by_name.get(&name) {
             let Woven { number, ref parents, .. } = self.edits[same];
             let parents = parents.clone();
-            self.edits.push(Woven { name, same, parents, number, gone: Vec::new() });
+            self.edits.push(Woven { name, same, parents, number, runs: (0, 0), gone: Vec::new() });
             return Ok(());
         }
         if limits.is_some_and(|(splices, _)| edit.splices.len() > splices) {
@@ -120,7 +103,6 @@ impl Weave {
         }
         let text = self.text_of(edits, &parents);
         let number = parents.iter().map(|parent| self.edits[*parent].number).max().unwrap_or(0);
-        let start = (number, text.pieces());
         let mut draft = Draft { text, number, runs: Vec::new(), gone: Vec::new() };
         for (splice, said) in edit.splices.iter().enumerate() {
             draft.take(self, edits, (at, splice, name), said)?;
@@ -128,16 +110,19 @@ impl Weave {
         if limits.is_some_and(|(_, bytes)| draft.text.bytes() > bytes) {
             return Err(Misfit::TooMuch);
         }
-        for (place, run) in draft.runs {
-            self.order.insert(place, self.runs.len());
-            self.runs.push(run);
-        }
-        // A splice makes a path to each of its ends anew.
-        let path = 4 * (usize::BITS - start.1.leading_zeros()) as usize + 4;
-        let own = (path * edit.splices.len()).min(draft.text.pieces());
+        let first = self.runs.len();
+        draft.runs.into_iter().for_each(|run| self.runs.push(run));
+        let own = (edit.splices.len() * path(&draft.text)).min(draft.text.pieces());
         self.kept.keep(vec![at], draft.text, own);
         self.by_name.insert(name, at);
-        self.edits.push(Woven { name, same: at, parents, number: draft.number, gone: draft.gone });
+        self.edits.push(Woven {
+            name,
+            same: at,
+            parents,
+            number: draft.number,
+            runs: (first, self.runs.len()),
+            gone: draft.gone,
+        });
         Ok(())
     }
 
@@ -173,12 +158,19 @@ impl Weave {
 
     /// The text at some edits.
     pub(super) fn text(&self, edits: &[Edit], inside: &Places) -> String {
+        self.text_within(edits, inside, usize::MAX).unwrap_or_default()
+    }
+
+    /// The text at some edits, unless it has more bytes than that.
+    pub(super) fn text_within(&self, edits: &[Edit], inside: &Places, limit: usize) -> Option<String> {
         let pieces = self.pieces(edits, inside);
-        let mut text = String::with_capacity(pieces.iter().map(|piece| piece.bytes).sum());
-        for piece in pieces {
-            text.push_str(&self.run(edits, piece.run)[piece.byte..piece.byte + piece.bytes]);
-        }
-        text
+        let bytes = pieces.iter().map(|piece| piece.bytes).sum();
+        let text = |piece: &Piece| &self.run(edits, piece.run)[piece.byte..piece.byte + piece.bytes];
+        (bytes <= limit).then(|| {
+            let mut all = String::with_capacity(bytes);
+            pieces.iter().for_each(|piece| all.push_str(text(piece)));
+            all
+        })
     }
 
     /// The text that an edit is made upon, to cut it.
@@ -189,15 +181,76 @@ impl Weave {
         if let Some(text) = self.kept.find(parents) {
             return text;
         }
-        let mut inside = Places::new();
-        self.take_in(&mut inside, parents.iter().copied());
-        let text = Rope::of(&self.pieces(edits, &inside));
-        self.kept.keep(parents.to_vec(), text.clone(), text.pieces());
+        let (text, own) = self.joined(edits, parents).unwrap_or_else(|| {
+            let mut inside = Places::new();
+            self.take_in(&mut inside, parents.iter().copied());
+            let text = Rope::of(&self.pieces(edits, &inside));
+            let own = text.pieces();
+            (text, own)
+        });
+        self.kept.keep(parents.to_vec(), text.clone(), own);
         text
     }
 
+    /// The text at several edits, made from that at one of them if it was made lately and the others add little to it.
+    fn joined(&mut self, edits: &[Edit], parents: &[usize]) -> Option<(Rope, usize)> {
+        let (at, mut text) = parents.iter().find_map(|at| Some((*at, self.kept.find(&[*at])?)))?;
+        let mut own = 0;
+        for edit in self.beyond(at, parents)? {
+            let Woven { runs: (from, until), gone, .. } = &self.edits[edit];
+            let bytes = |piece: Piece, chars: usize| self.bytes_of(edits, piece, chars);
+            for run in *from..*until {
+                let piece = self.runs.whole(run, self.run(edits, run).len());
+                let (before, after) = text.split_where(&|piece| self.runs.before(piece, (run, 0), false), &bytes);
+                text = Rope::joined(&before, piece, &after);
+            }
+            for &(run, from, until) in gone {
+                let (before, rest) =
+                    text.split_where(&|piece| self.runs.before(piece, (run, from), false), &bytes);
+                let (cut, after) =
+                    rest.split_where(&|piece| self.runs.before(piece, (run, until - 1), true), &bytes);
+                let mut kept = Vec::new();
+                cut.each(&mut |piece| kept.extend((piece.run != run).then_some(piece)));
+                text = before.then(&Rope::of(&kept)).then(&after);
+            }
+            own += (until - from + gone.len()) * path(&text);
+        }
+        let own = own.min(text.pieces());
+        Some((text, own))
+    }
+
+    /// What some edits have before them that one has not, with themselves, in order; `None` when that is a lot.
+    fn beyond(&self, at: usize, edits: &[usize]) -> Option<Vec<usize>> {
+        const ONE: u8 = 1;
+        const OTHER: u8 = 2;
+        let mut open: BTreeMap<usize, u8> = edits.iter().map(|edit| (*edit, OTHER)).collect();
+        *open.entry(at).or_default() |= ONE;
+        let mut beyond = Vec::new();
+        // What an edit was made from stands before it, so that all that leads to the last one is known.
+        for _ in 0..JOINED_EDITS {
+            if !open.values().any(|by| *by == OTHER) {
+                beyond.reverse();
+                return Some(beyond);
+            }
+            let (edit, by) = open.pop_last()?;
+            if by == OTHER {
+                beyond.push(edit);
+            }
+            self.edits[edit].parents.iter().for_each(|parent| *open.entry(*parent).or_default() |= by);
+        }
+        None
+    }
+
+    fn bytes_of(&self, edits: &[Edit], piece: Piece, chars: usize) -> usize {
+        if piece.chars == piece.bytes {
+            return chars;
+        }
+        let text = &self.run(edits, piece.run)[piece.byte..piece.byte + piece.bytes];
+        byte_offset(text, chars).expect("the piece is longer")
+    }
+
     fn run<'a>(&self, edits: &'a [Edit], run: usize) -> &'a str {
-        let Run { edit, splice, .. } = self.runs[run];
+        let Run { edit, splice, .. } = *self.runs.get(run);
         &edits[edit].splices[splice].insert
     }
 
@@ -205,27 +258,27 @@ impl Weave {
     fn pieces(&self, edits: &[Edit], inside: &Places) -> Vec<Piece> {
         #[cfg(test)]
         WALKS.with(|walks| walks.set(walks.get() + 1));
-        let mut gone: Vec<Vec<(usize, usize)>> = vec![Vec::new(); self.runs.len()];
-        for (edit, _) in self.edits.iter().zip(inside).filter(|(_, inside)| **inside) {
-            edit.gone.iter().for_each(|(run, from, until)| gone[*run].push((*from, *until)));
-        }
-        gone.iter_mut().for_each(|gone| gone.sort_unstable());
+        let counts = self.edits.iter().zip(inside).filter(|(_, inside)| **inside).map(|(edit, _)| edit);
+        let mut gone: Vec<(usize, usize, usize)> = counts.flat_map(|edit| edit.gone.iter().copied()).collect();
+        gone.sort_unstable();
         let mut pieces = Vec::new();
-        let mut roots = self.after(0, 0);
+        let mut roots = self.runs.roots();
         let mut open: Vec<Walk<'_>> = Vec::new();
         loop {
+            let inside = |(_, run): &(&Place, &usize)| inside[self.runs.get(**run).edit];
             let next = match open.last_mut() {
-                Some(walk) => walk.runs.find(|(_, run)| inside[self.runs[**run].edit]),
-                None => roots.find(|(_, run)| inside[self.runs[**run].edit]),
+                Some(walk) => walk.runs.find(inside),
+                None => roots.find(inside),
             };
             match (next, open.last_mut()) {
                 (Some((place, &run)), walk) => {
                     if let Some(walk) = walk {
-                        walk.go_on(place.after.1 + 1, &mut pieces);
+                        walk.go_on(place.offset() + 1, &mut pieces);
                     }
-                    let (text, chars) = (self.run(edits, run), self.runs[run].chars);
-                    let runs = self.after(run + 1, chars);
-                    open.push(Walk { run, text, chars, at: 0, byte: 0, gone: &gone[run], runs });
+                    let (text, Run { chars, after, .. }) = (self.run(edits, run), self.runs.get(run));
+                    let start = gone.partition_point(|(other, ..)| *other < run);
+                    let gone = &gone[start..];
+                    open.push(Walk { run, text, chars: *chars, at: 0, byte: 0, gone, runs: after.iter() });
                 }
                 (None, Some(walk)) => {
                     walk.go_on(walk.chars, &mut pieces);
@@ -234,13 +287,6 @@ impl Weave {
                 (None, None) => return pieces,
             }
         }
-    }
-
-    /// What stands after the characters of a run.
-    fn after(&self, run: usize, chars: usize) -> Range<'_, Place, usize> {
-        let from = Place { after: (run, 0), number: Reverse(u64::MAX), name: Reverse([u8::MAX; 16]) };
-        let until = Place { after: (run, chars + 1), ..from };
-        self.order.range(from..until)
     }
 
     fn name(&self, edit: &Edit, parents: &[usize]) -> Name {
@@ -271,11 +317,16 @@ thread_local! {
 /// What a peer's edit may do.
 pub(super) const PEERS: Option<(usize, usize)> = Some((MAX_SPLICES, MAX_BODY_BYTES));
 
+/// About how many pieces of its own a text has after one splice: a splice makes a path to each of its ends anew.
+fn path(text: &Rope) -> usize {
+    4 * (usize::BITS - text.pieces().leading_zeros()) as usize + 4
+}
+
 /// An edit on its way in.
 struct Draft {
     text: Rope,
     number: u64,
-    runs: Vec<(Place, Run)>,
+    runs: Vec<Run>,
     gone: Vec<(usize, usize, usize)>,
 }
 
@@ -293,11 +344,8 @@ impl Draft {
         let Self { text, number, runs, gone } = self;
         let known = weave.runs.len();
         let bytes = |piece: Piece, chars: usize| {
-            if piece.chars == piece.bytes {
-                return chars;
-            }
-            let own = piece.run.checked_sub(known).map(|own| runs[own].1.splice);
-            let run = own.map_or_else(|| weave.run(edits, piece.run), |own| &edits[edit].splices[own].insert);
+            let Some(own) = piece.run.checked_sub(known) else { return weave.bytes_of(edits, piece, chars) };
+            let run = &edits[edit].splices[runs[own].splice].insert;
             byte_offset(&run[piece.byte..piece.byte + piece.bytes], chars).expect("the piece is longer")
         };
         let (before, rest) = text.split(said.at, &bytes);
@@ -308,9 +356,8 @@ impl Draft {
             *text = before.then(&after);
         } else {
             let piece = Piece { run: known + runs.len(), from: 0, chars, byte: 0, bytes: said.insert.len() };
-            let after_which = before.last().map_or((0, 0), |last| (last.run + 1, last.from + last.chars - 1));
-            let place = Place { after: after_which, number: Reverse(*number + 1), name: Reverse(name) };
-            runs.push((place, Run { edit, splice, chars }));
+            let after_which = before.last().map(|last| (last.run, last.from + last.chars - 1));
+            runs.push(Run::new(Place::new(after_which, *number + 1, name), edit, splice, chars));
             *text = Rope::joined(&before, piece, &after);
         }
         *number += (chars + said.delete) as u64;
@@ -325,10 +372,10 @@ struct Walk<'a> {
     chars: usize,
     at: usize,
     byte: usize,
-    /// What is deleted of it, by where that begins.
-    gone: &'a [(usize, usize)],
+    /// What is deleted of it and of those of higher number, by where that begins.
+    gone: &'a [(usize, usize, usize)],
     /// What stands after its characters.
-    runs: Range<'a, Place, usize>,
+    runs: Iter<'a, Place, usize>,
 }
 
 impl Walk<'_> {
@@ -336,13 +383,13 @@ impl Walk<'_> {
     fn go_on(&mut self, until: usize, pieces: &mut Vec<Piece>) {
         while self.at < until {
             let (there, next) = match self.gone.first() {
-                Some(&(_, end)) if end <= self.at => {
+                Some(&(run, _, end)) if run == self.run && end <= self.at => {
                     self.gone = &self.gone[1..];
                     continue;
                 }
-                Some(&(start, end)) if start <= self.at => (false, end.min(until)),
-                Some(&(start, _)) => (true, start.min(until)),
-                None => (true, until),
+                Some(&(run, start, end)) if run == self.run && start <= self.at => (false, end.min(until)),
+                Some(&(run, start, _)) if run == self.run => (true, start.min(until)),
+                _ => (true, until),
             };
             let chars = next - self.at;
             let rest = &self.text[self.byte..];

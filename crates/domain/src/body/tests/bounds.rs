@@ -12,10 +12,9 @@ const LONG: usize = 600 * 1024;
 fn within(body: &Body, limit: usize) -> (BTreeSet<EventId>, usize) {
     let weave = body.woven().expect("sound");
     let all: Places = (0..body.edits.len()).map(|at| weave.same(at) == at).collect();
-    let taken = bound::within(weave, &body.edits, all, limit);
-    let bytes = weave.bytes(&body.edits, &taken);
+    let (taken, text) = bound::within(weave, &body.edits, all, limit);
     let taken = body.edits.iter().enumerate().filter(|(at, _)| taken[weave.same(*at)]);
-    (taken.map(|(_, edit)| edit.id).collect(), bytes)
+    (taken.map(|(_, edit)| edit.id).collect(), text.len())
 }
 
 fn longest(body: &Body) -> usize {
