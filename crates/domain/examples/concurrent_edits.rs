@@ -33,7 +33,8 @@ fn main() {
     if std::env::args().nth(2).is_some() {
         return;
     }
-    report("64 insertions of 200 KiB", large(64));
+    report("64 insertions of 200 KiB", insertions(64, 200 * 1024));
+    report("5,000 insertions of 1 KiB", insertions(5_000, 1024));
     report("100 edits of 512 splices, in a star", many_splices(100));
 }
 
@@ -135,8 +136,8 @@ fn ladder(edits: u64) -> Vec<Written> {
     (0..edits).map(edit).collect()
 }
 
-fn large(edits: u64) -> Vec<Written> {
-    let text = "x".repeat(200 * 1024);
+fn insertions(edits: u64, bytes: usize) -> Vec<Written> {
+    let text = "x".repeat(bytes);
     let edit = |at| (id(u128::from(at) + 2), author(at + 1), change(&[BASE], place(at), 1, &text));
     (0..edits).map(edit).collect()
 }

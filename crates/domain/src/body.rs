@@ -18,15 +18,18 @@ mod effective;
 mod past;
 mod rope;
 mod runs;
+mod splice;
 mod weave;
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub(crate) use self::effective::Effective;
+pub use self::splice::Splice;
+use self::splice::apply;
 use self::weave::Weave;
 
 use crate::claim::{Authorship, Standing, decides, rejects};
@@ -39,21 +42,6 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// The most splices that an edit has: each costs a walk through the text. One of a peer with more says nothing.
 pub const MAX_SPLICES: usize = 512;
-
-/// Replaces `delete` characters at `at` by `insert`. Counted in Unicode scalar values, from 0.
-/// The splices of one edit are applied one after the other.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Splice {
-    /// Where.
-    pub at: usize,
-    /// How many characters go.
-    #[serde(default)]
-    pub delete: usize,
-    /// What comes.
-    #[serde(default)]
-    pub insert: String,
-}
 
 /// What an edit does to a text other than the one it was made from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,7 +85,7 @@ pub struct Edit {
 }
 
 /// A body with its whole history.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Body {
     /// In the order of arrival, which is causal: parents come before their children.
     pub(crate) edits: Vec<Edit>,
@@ -109,7 +97,21 @@ pub struct Body {
     /// Not set while something came that changes it; then all edits are woven.
     effective: OnceLock<Effective>,
     /// All edits, or not set: while they are a line it is not needed.
-    woven: OnceLock<Weave>,
+    woven: OnceLock<Arc<Weave>>,
+}
+
+/// What is effective is derived first, so that it need not be for each copy.
+impl Clone for Body {
+    fn clone(&self) -> Self {
+        Self {
+            effective: self.effective().clone().into(),
+            edits: self.edits.clone(),
+            index: self.index.clone(),
+            rejections: self.rejections.clone(),
+            early: self.early.clone(),
+            woven: self.woven.clone(),
+        }
+    }
 }
 
 /// The same edits and verdicts. What is derived follows from these; it is compared because it is kept.
@@ -326,7 +328,7 @@ impl Body {
         let Self { edits, index, woven, .. } = self;
         let (Some(weave), Some(edit)) = (woven.get_mut(), edits.last()) else { return Ok(()) };
         let limits = if edit.author.origin.is_peer() { weave::PEERS } else { None };
-        match weave.push(edits, index, limits) {
+        match Arc::make_mut(weave).push(edits, index, limits) {
             // Only the stated effect fits, which is what counts.
             Err(_) if known_to_fit => *woven = OnceLock::new(),
             Err(misfit) => return Err(CorruptBody { event: edit.id, reason: misfit.to_string() }),
@@ -345,7 +347,7 @@ impl Body {
             reason: misfit.to_string(),
         };
         let weave = Weave::of(&self.edits, &self.index).map_err(damage)?;
-        Ok(self.woven.get_or_init(|| weave))
+        Ok(self.woven.get_or_init(|| Arc::new(weave)))
     }
 
     /// What is effective, derived if that is due.
@@ -581,31 +583,6 @@ impl Body {
 fn extends(effective: &Effective, parents: &[EventId], truth: Truth) -> bool {
     effective.heads.iter().all(|head| parents.contains(head))
         || effective.truth == Some(truth) && !parents.iter().any(|parent| effective.outside.contains(parent))
-}
-
-/// Applies splices to a text.
-fn apply(text: &str, splices: &[Splice]) -> Result<String, String> {
-    let mut text = text.to_owned();
-    apply_to(&mut text, splices)?;
-    Ok(text)
-}
-
-fn apply_to(text: &mut String, splices: &[Splice]) -> Result<(), String> {
-    for splice in splices {
-        let from = byte_offset(text, splice.at).ok_or("a splice starts past the end of the text")?;
-        let length = byte_offset(&text[from..], splice.delete).ok_or("a splice ends past the end of the text")?;
-        text.replace_range(from..from + length, &splice.insert);
-    }
-    Ok(())
-}
-
-/// Where a character starts; the end of the text counts as the start of the one after the last.
-fn byte_offset(text: &str, characters: usize) -> Option<usize> {
-    let Some(skipped) = characters.checked_sub(1) else { return Some(0) };
-    let mut rest = text.chars();
-    // Skipping is quick: the standard library counts whole blocks of bytes.
-    rest.nth(skipped)?;
-    Some(text.len() - rest.as_str().len())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use super::Edit;
 use super::weave::{Places, Weave};
 
-/// After so many branches that are too long, no more are tried: each costs some walks through all that was written.
+/// After so many branches that are too long, no more are tried: each costs a walk through all that was written.
 const TRIED: usize = 8;
 
 /// Those of some edits, which have all they were made from with them, whose merged text is no longer than a limit; and that text.
@@ -23,23 +23,35 @@ pub(super) fn within(weave: &Weave, edits: &[Edit], inside: Places, limit: usize
     let mut taken = Places::new();
     let mut left = branches.as_slice();
     for _ in 0..TRIED {
-        let fits = |count: usize| {
-            let mut with = taken.clone();
-            weave.take_in(&mut with, left[..count].iter().copied());
-            weave.bytes(edits, &with) <= limit
-        };
-        // The first of all is taken in any case. What deletes much may let more in than what comes before it: not looked for.
-        let (mut most, mut too_many) = (usize::from(left.len() == branches.len()), left.len() + 1);
-        while too_many - most > 1 {
-            let middle = most.midpoint(too_many);
-            if fits(middle) { most = middle } else { too_many = middle }
-        }
+        let first = usize::from(left.len() == branches.len());
+        let most = fitting(weave, edits, &taken, left, limit).max(first);
         weave.take_in(&mut taken, left[..most].iter().copied());
         let Some(rest) = left.get(most + 1..) else { break };
         left = rest;
     }
     let text = weave.text(edits, &taken);
     (taken, text)
+}
+
+/// How many branches can be taken in, one after the other, beside what is taken, before one makes the text too long.
+fn fitting(weave: &Weave, edits: &[Edit], taken: &Places, branches: &[usize], limit: usize) -> usize {
+    // With which branch an edit comes in; what is taken comes in before the first.
+    let mut with: Vec<Option<usize>> = (0..edits.len()).map(|at| taken.get(at)?.then_some(0)).collect();
+    for (number, end) in (1..).zip(branches) {
+        let mut open = vec![*end];
+        while let Some(at) = open.pop() {
+            if with[at].is_none() {
+                with[at] = Some(number);
+                open.extend(weave.parents(at));
+            }
+        }
+    }
+    let growth = weave.growth(edits, &with, branches.len() + 1);
+    let lengths = growth.into_iter().scan((0, 0), |(more, less), (inserted, deleted)| {
+        (*more, *less) = (*more + inserted, *less + deleted);
+        Some(*more - *less)
+    });
+    lengths.skip(1).take_while(|bytes| *bytes <= limit).count()
 }
 
 /// The edits that no other one is made from: those whose branch began first come first.

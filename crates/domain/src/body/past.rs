@@ -2,8 +2,9 @@
 //!
 //! Where the graph is a line, splices are applied one after the other. Where it branches, all edits are woven together.
 
+use super::splice::apply_to;
 use super::weave::{Places, Weave};
-use super::{Body, CorruptBody, apply_to};
+use super::{Body, CorruptBody};
 use crate::id::EventId;
 
 /// Some edits and everything they were made from.

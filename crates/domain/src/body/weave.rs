@@ -14,7 +14,8 @@ use std::collections::btree_map::Iter;
 
 use super::rope::{Piece, Rope};
 use super::runs::{Name, Place, Run, Runs};
-use super::{Edit, MAX_BODY_BYTES, MAX_SPLICES, Splice, byte_offset};
+use super::splice::{Splice, byte_offset};
+use super::{Edit, MAX_BODY_BYTES, MAX_SPLICES};
 use crate::claim::Authorship;
 use crate::id::EventId;
 
@@ -151,9 +152,46 @@ impl Weave {
         }
     }
 
-    /// How many bytes the text at some edits has.
-    pub(super) fn bytes(&self, edits: &[Edit], inside: &Places) -> usize {
-        self.pieces(edits, inside).iter().map(|piece| piece.bytes).sum()
+    /// How many bytes come and go with each of some steps, where `with` tells with which one an edit comes in, if with any.
+    /// What an edit was made from comes in with it or before.
+    pub(super) fn growth(&self, edits: &[Edit], with: &[Option<usize>], steps: usize) -> Vec<(usize, usize)> {
+        let mut growth = vec![(0, 0); steps];
+        let mut gone = Vec::new();
+        for (edit, step) in self.edits.iter().zip(with).filter_map(|(edit, step)| Some((edit, (*step)?))) {
+            let (from, until) = edit.runs;
+            growth[step].0 += (from..until).map(|run| self.run(edits, run).len()).sum::<usize>();
+            gone.extend(edit.gone.iter().map(|&(run, from, until)| (run, step, from, until)));
+        }
+        gone.sort_unstable();
+        for gone in gone.chunk_by(|one, other| one.0 == other.0) {
+            let mut cuts: Vec<usize> = gone.iter().flat_map(|(.., from, until)| [*from, *until]).collect();
+            cuts.sort_unstable();
+            cuts.dedup();
+            let (mut rest, mut last, mut sizes) = (self.run(edits, gone[0].0), 0, Vec::new());
+            for cut in &cuts {
+                let bytes = byte_offset(rest, cut - last).expect("the run is longer");
+                sizes.push(bytes);
+                (rest, last) = (&rest[bytes..], *cut);
+            }
+            // What is deleted twice goes with the first: each part names the next that is still there.
+            let mut next: Vec<usize> = (0..=cuts.len()).collect();
+            for &(_, step, from, until) in gone {
+                let end = cuts.partition_point(|cut| *cut < until);
+                let mut part = cuts.partition_point(|cut| *cut < from);
+                while part < end {
+                    let after = next[part];
+                    if after == part {
+                        growth[step].1 += sizes[part + 1];
+                        next[part] = part + 1;
+                    } else {
+                        // A shorter way for whoever comes next.
+                        next[part] = next[after];
+                    }
+                    part = next[part];
+                }
+            }
+        }
+        growth
     }
 
     /// The text at some edits.

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use automerge::transaction::{CommitOptions, Transactable};
 use automerge::{ActorId, Automerge, AutomergeError, ObjType, ROOT, ReadDoc, TextEncoding};
 
-use crate::body::{Body, CorruptBody, Splice, apply_to, byte_offset};
+use crate::body::splice::{apply_to, byte_offset};
+use crate::body::{Body, CorruptBody, Splice};
 use crate::claim::Authorship;
 use crate::id::EventId;
 
