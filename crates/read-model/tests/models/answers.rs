@@ -283,7 +283,7 @@ fn what_is_erased_is_gone_from_every_table() {
     stage.apply(&brain.batch());
     let ids = brain.ids.clone();
     for id in ids {
-        brain.command(id, Truth::User, cairn_domain::memory::command::Command::EraseMemory);
+        brain.command(id, Truth::User, Command::EraseMemory);
     }
     stage.apply(&brain.batch());
     let stats = stage.both(|it| it.memories.stats().unwrap());
