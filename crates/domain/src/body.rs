@@ -8,15 +8,29 @@
 //!   merged into the effective text, keeping what was typed meanwhile.
 //! - The first edit at a higher truth continues from the text it saw.
 //!
-//! Merging is done by Automerge, in `body/merge.rs`. It is needed only where branches meet, so an edit that
-//! continues the effective text costs no more than its splices.
+//! - What would make the text longer than [`MAX_BODY_BYTES`] is left out, and waits as a suggestion.
+//!
+//! An edit that continues the effective text costs no more than its splices. Where the graph branches, `body/weave.rs` merges;
+//! the effective text is then derived when it is read, once for all edits that have come since.
 
-mod merge;
+mod bound;
+mod effective;
+mod past;
+mod rope;
+mod runs;
+mod splice;
+mod weave;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+pub(crate) use self::effective::Effective;
+pub use self::splice::Splice;
+use self::splice::apply;
+use self::weave::Weave;
 
 use crate::claim::{Authorship, Standing, decides, rejects};
 use crate::id::EventId;
@@ -28,21 +42,6 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// The most splices that an edit has: each costs a walk through the text. One of a peer with more says nothing.
 pub const MAX_SPLICES: usize = 512;
-
-/// Replaces `delete` characters at `at` by `insert`. Counted in Unicode scalar values, from 0.
-/// The splices of one edit are applied one after the other.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Splice {
-    /// Where.
-    pub at: usize,
-    /// How many characters go.
-    #[serde(default)]
-    pub delete: usize,
-    /// What comes.
-    #[serde(default)]
-    pub insert: String,
-}
 
 /// What an edit does to a text other than the one it was made from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,27 +85,43 @@ pub struct Edit {
 }
 
 /// A body with its whole history.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Default)]
 pub struct Body {
     /// In the order of arrival, which is causal: parents come before their children.
     pub(crate) edits: Vec<Edit>,
     /// Where in `edits` each one stands.
     pub(crate) index: BTreeMap<EventId, usize>,
     pub(crate) rejections: Verdicts,
-    pub(crate) effective: Effective,
-    /// Edits of peers that came before the edits they were made from. They count once those are there.
-    pub(crate) early: Vec<Edit>,
+    /// Edits of peers that came before the edits they were made from, by the first of those. They count once all are there.
+    pub(crate) early: BTreeMap<EventId, Vec<Edit>>,
+    /// Not set while something came that changes it; then all edits are woven.
+    effective: OnceLock<Effective>,
+    /// All edits, or not set: while they are a line it is not needed.
+    woven: OnceLock<Arc<Weave>>,
 }
 
-/// What the truth rules choose from the graph; derived from the edits and kept.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Effective {
-    text: String,
-    /// Ascending.
-    heads: Vec<EventId>,
-    truth: Option<Truth>,
-    /// The edits that are not part of the text: suggestions, and those turned down.
-    outside: BTreeSet<EventId>,
+/// What is effective is derived first, so that it need not be for each copy.
+impl Clone for Body {
+    fn clone(&self) -> Self {
+        Self {
+            effective: self.effective().clone().into(),
+            edits: self.edits.clone(),
+            index: self.index.clone(),
+            rejections: self.rejections.clone(),
+            early: self.early.clone(),
+            woven: self.woven.clone(),
+        }
+    }
+}
+
+/// The same edits and verdicts. What is derived follows from these; it is compared because it is kept.
+impl PartialEq for Body {
+    fn eq(&self, other: &Self) -> bool {
+        self.edits == other.edits
+            && self.rejections == other.rejections
+            && self.early == other.early
+            && self.effective() == other.effective()
+    }
 }
 
 /// A body whose history cannot be read: the log is damaged, or holds an edit that does not fit.
@@ -131,12 +146,12 @@ pub enum Base {
 impl Body {
     /// The effective text; empty when nobody has written.
     pub fn text(&self) -> &str {
-        &self.effective.text
+        &self.effective().text
     }
 
     /// The truth of the effective text; `None` when nobody has written.
     pub fn truth(&self) -> Option<Truth> {
-        self.effective.truth
+        self.effective().truth
     }
 
     /// Every edit, in the order of arrival.
@@ -151,26 +166,28 @@ impl Body {
 
     /// The edits whose merged text is the effective one.
     pub fn heads(&self) -> &[EventId] {
-        &self.effective.heads
+        &self.effective().heads
     }
 
     /// The edits that make up the effective text, in the order of their arrival.
     pub fn effective_edits(&self) -> impl DoubleEndedIterator<Item = &Edit> {
-        self.edits.iter().filter(|edit| !self.effective.outside.contains(&edit.id))
+        let outside = &self.effective().outside;
+        self.edits.iter().filter(|edit| !outside.contains(&edit.id))
     }
 
     /// The edits that wait for the user's decision (rule T5).
     pub fn suggestions(&self) -> impl Iterator<Item = &Edit> {
-        let edits = self.effective.outside.iter().filter(|edit| self.is_suggestion(**edit));
+        let edits = self.effective().outside.iter().filter(|edit| self.is_suggestion(**edit));
         let mut places: Vec<usize> = edits.map(|edit| self.index[edit]).collect();
         places.sort_unstable();
         places.into_iter().map(|at| &self.edits[at])
     }
 
-    /// Whether an edit waits for the user's decision.
+    /// Whether an edit waits for the user's decision. Of a branch that was left out, the last edit does, for all of it.
     pub fn is_suggestion(&self, edit: EventId) -> bool {
         let held = self.edit(edit).is_some_and(|edit| edit.author.standing == Standing::Held);
-        self.effective.outside.contains(&edit) && !held && !self.is_rejected(edit)
+        let Effective { outside, within, .. } = self.effective();
+        outside.contains(&edit) && !within.contains(&edit) && !held && !self.is_rejected(edit)
     }
 
     /// Whether an edit was turned down.
@@ -199,28 +216,11 @@ impl Body {
         let edit = Edit { id, author, parents, splices, accepts };
         if !edit.author.origin.is_peer() {
             self.insert(edit, effect)?;
-        } else if self.missing(&edit).is_some() {
-            self.early.push(edit);
-            return Ok(());
-        } else if !self.fits(&edit) || self.insert(edit, None).is_err() {
-            return Ok(());
+            self.take_early(id);
+        } else {
+            self.add_peers(edit);
         }
-        self.take_early();
         Ok(())
-    }
-
-    /// Whether a peer's edit, whose parents are there, can be applied to their text.
-    fn fits(&self, edit: &Edit) -> bool {
-        if edit.splices.len() > MAX_SPLICES {
-            return false;
-        }
-        let text = match edit.parents == self.effective.heads {
-            true => apply(self.text(), &edit.splices).ok(),
-            false => {
-                merge::text_at(self, None, &edit.parents).ok().and_then(|text| apply(&text, &edit.splices).ok())
-            }
-        };
-        text.is_some_and(|text| text.len() <= MAX_BODY_BYTES)
     }
 
     /// An edit it was made from that is not there.
@@ -228,64 +228,172 @@ impl Body {
         edit.parents.iter().copied().find(|parent| !self.index.contains_key(parent))
     }
 
-    /// Folds in what waited for the edit that came last, and so on.
-    fn take_early(&mut self) {
-        while let Some(at) = self.early.iter().position(|edit| self.missing(edit).is_none()) {
-            let edit = self.early.remove(at);
-            if self.fits(&edit) {
-                // One that cannot be merged says nothing, like one that does not fit.
-                let _ = self.insert(edit, None);
+    fn add_peers(&mut self, edit: Edit) {
+        let id = edit.id;
+        if let Some(missing) = self.missing(&edit) {
+            let waiting = self.early.entry(missing).or_default();
+            if !waiting.iter().any(|early| early.id == id) {
+                waiting.push(edit);
+            }
+        } else if !self.index.contains_key(&id) && self.insert(edit, None).is_ok() {
+            // One that cannot be merged says nothing, like one that does not fit.
+            self.take_early(id);
+        }
+    }
+
+    /// Folds in what waited for an edit, and so on.
+    fn take_early(&mut self, came: EventId) {
+        let mut came = vec![came];
+        while let Some(id) = came.pop() {
+            for edit in self.early.remove(&id).unwrap_or_default() {
+                let next = edit.id;
+                match self.missing(&edit) {
+                    Some(missing) => self.early.entry(missing).or_default().push(edit),
+                    None if self.index.contains_key(&next) => {}
+                    None => came.extend(self.insert(edit, None).is_ok().then_some(next)),
+                }
             }
         }
     }
 
     fn insert(&mut self, edit: Edit, effect: Option<Effect>) -> Result<(), CorruptBody> {
-        let id = edit.id;
+        let (id, truth) = (edit.id, edit.author.truth);
         if let Some(unknown) = self.missing(&edit) {
             let reason = format!("it was made from edit {unknown}, which is not there");
             return Err(CorruptBody { event: id, reason });
         }
-        let truth = edit.author.truth;
-        let decisive =
-            edit.author.standing.is_full() && self.effective.truth.is_none_or(|level| !level.outranks(truth));
-        let (onto, splices) = match &effect {
-            Some(effect) => (&effect.onto, &effect.splices),
-            None => (&edit.parents, &edit.splices),
-        };
-        let fast = decisive
-            && *onto == self.effective.heads
-            && !self.is_rejected(id)
-            && self.extends(&edit.parents, truth);
-        let text = fast
-            .then(|| apply(&self.effective.text, splices))
-            .transpose()
-            .map_err(|reason| CorruptBody { event: id, reason })?;
+        let decisive = edit.author.standing.is_full()
+            && self.settled().is_none_or(|effective| effective.truth.is_none_or(|level| !level.outranks(truth)));
+        let text = self.text_with(&edit, effect.as_ref(), decisive)?;
+        // What this brain's own suggest is looked at when it is read.
+        if text.is_none() && (decisive || edit.author.origin.is_peer()) {
+            self.woven()?;
+        }
         self.index.insert(id, self.edits.len());
         self.edits.push(edit);
+        if let Err(damage) = self.weave_last(text.is_some()) {
+            self.edits.pop();
+            self.index.remove(&id);
+            return Err(damage);
+        }
         match text {
-            Some(text) => self.advance(id, truth, text),
-            None if !decisive => {
-                self.effective.outside.insert(id);
-            }
-            None => {
-                if let Err(damage) = self.derive() {
-                    self.edits.pop();
-                    self.index.remove(&id);
-                    return Err(damage);
-                }
+            Some(text) if decisive => self.advance(id, truth, text),
+            None if decisive => self.effective = OnceLock::new(),
+            _ => {
+                self.effective.get_mut().map(|effective| effective.outside.insert(id));
             }
         }
         Ok(())
     }
 
-    /// Takes note that some of the edits count for something else from here on (rule T10).
+    /// The effective text after an edit that continues it, or that would if it were not a suggestion; `None` where it has to be derived.
+    fn text_with(
+        &self,
+        edit: &Edit,
+        effect: Option<&Effect>,
+        decisive: bool,
+    ) -> Result<Option<String>, CorruptBody> {
+        let Some(effective) = self.settled() else { return Ok(None) };
+        let (onto, splices) = match effect {
+            Some(effect) => (&effect.onto, &effect.splices),
+            None => (&edit.parents, &edit.splices),
+        };
+        let peers = edit.author.origin.is_peer();
+        let extends = match decisive {
+            // What is left out may come in once the text is shorter.
+            true => {
+                effective.left_out.is_empty()
+                    && !self.is_rejected(edit.id)
+                    && extends(effective, &edit.parents, edit.author.truth)
+            }
+            false => peers,
+        };
+        if *onto != effective.heads || !extends {
+            return Ok(None);
+        }
+        let damage = |reason| CorruptBody { event: edit.id, reason };
+        if peers && splices.len() > MAX_SPLICES {
+            return Err(damage("it has too many splices".into()));
+        }
+        let text = apply(&effective.text, splices).map_err(damage)?;
+        match text.len() <= MAX_BODY_BYTES {
+            true => Ok(Some(text)),
+            false if peers => Err(damage("it makes the text too long".into())),
+            false => Ok(None),
+        }
+    }
+
+    /// Weaves in the edit that came last, if the others are woven.
+    fn weave_last(&mut self, known_to_fit: bool) -> Result<(), CorruptBody> {
+        let Self { edits, index, woven, .. } = self;
+        let (Some(weave), Some(edit)) = (woven.get_mut(), edits.last()) else { return Ok(()) };
+        let limits = if edit.author.origin.is_peer() { weave::PEERS } else { None };
+        match Arc::make_mut(weave).push(edits, index, limits) {
+            // Only the stated effect fits, which is what counts.
+            Err(_) if known_to_fit => *woven = OnceLock::new(),
+            Err(misfit) => return Err(CorruptBody { event: edit.id, reason: misfit.to_string() }),
+            Ok(()) => {}
+        }
+        Ok(())
+    }
+
+    /// All edits, woven together.
+    fn woven(&self) -> Result<&Weave, CorruptBody> {
+        if let Some(weave) = self.woven.get() {
+            return Ok(weave);
+        }
+        let damage = |(at, misfit): (usize, weave::Misfit)| CorruptBody {
+            event: self.edits[at].id,
+            reason: misfit.to_string(),
+        };
+        let weave = Weave::of(&self.edits, &self.index).map_err(damage)?;
+        Ok(self.woven.get_or_init(|| Arc::new(weave)))
+    }
+
+    /// What is effective, derived if that is due.
+    pub(crate) fn effective(&self) -> &Effective {
+        let derived = || self.woven.get().map(|weave| Effective::of(self, weave)).unwrap_or_default();
+        self.effective.get_or_init(derived)
+    }
+
+    /// What is effective, if nothing came that changes it.
+    fn settled(&self) -> Option<&Effective> {
+        if self.edits.is_empty() { Some(self.effective()) } else { self.effective.get() }
+    }
+
+    /// Has what is effective derived anew when it is read next.
+    fn unsettle(&mut self) -> Result<(), CorruptBody> {
+        self.woven()?;
+        self.effective = OnceLock::new();
+        Ok(())
+    }
+
+    /// A body as it was kept; `None` when something that it refers to is not there.
+    pub(crate) fn kept(
+        edits: Vec<Edit>,
+        early: Vec<Edit>,
+        rejections: Verdicts,
+        effective: Effective,
+    ) -> Option<Self> {
+        let index: BTreeMap<EventId, usize> = edits.iter().enumerate().map(|(at, edit)| (edit.id, at)).collect();
+        let known = |id: &EventId| index.contains_key(id);
+        let whole = [&effective.outside, &effective.left_out, &effective.within];
+        if !effective.heads.iter().chain(whole.into_iter().flatten()).all(known) {
+            return None;
+        }
+        let mut body = Self { edits, index, rejections, effective: effective.into(), ..Self::default() };
+        early.into_iter().for_each(|edit| body.add_peers(edit));
+        Some(body)
+    }
+
+    /// Takes note that some of the events count for something else from here on (rule T10).
     pub(crate) fn restand(&mut self, events: &[EventId], standing: Standing) -> Result<(), CorruptBody> {
         let mut changed = self.rejections.restand(events, standing);
         let edits = self.edits.iter_mut().filter(|edit| events.contains(&edit.id));
         edits.for_each(|edit| (edit.author.standing, changed) = (standing, true));
-        let early = self.early.iter_mut().filter(|edit| events.contains(&edit.id));
+        let early = self.early.values_mut().flatten().filter(|edit| events.contains(&edit.id));
         early.for_each(|edit| edit.author.standing = standing);
-        if changed { self.derive() } else { Ok(()) }
+        if changed { self.unsettle() } else { Ok(()) }
     }
 
     /// Turns a suggestion down. Has an effect only at level 1 (rule T6).
@@ -295,15 +403,17 @@ impl Body {
     pub fn reject(&mut self, event: EventId, suggestion: EventId, by: &Authorship) -> Result<(), CorruptBody> {
         self.rejections.add(event, suggestion, by);
         // What is outside has no part in the text, and what is not there yet is looked at when it comes.
-        if self.effective.outside.contains(&suggestion) || !self.index.contains_key(&suggestion) {
+        let no_part =
+            |effective: &Effective| effective.outside.contains(&suggestion) && !effective.leaves_out(suggestion);
+        if self.settled().is_none_or(no_part) || !self.index.contains_key(&suggestion) {
             return Ok(());
         }
-        self.derive()
+        self.unsettle()
     }
 
     /// Takes note of which commands were undone: their rejections do not count any more.
     pub(crate) fn heed_undone(&mut self, undone: &BTreeMap<Uuid, Truth>) -> Result<(), CorruptBody> {
-        if self.rejections.heed(undone) { self.derive() } else { Ok(()) }
+        if self.rejections.heed(undone) { self.unsettle() } else { Ok(()) }
     }
 
     /// The rejections that were not undone: who said so, and when.
@@ -316,7 +426,7 @@ impl Body {
     /// # Errors
     /// When the history cannot be read.
     pub fn text_after(&self, edit: EventId) -> Result<String, CorruptBody> {
-        merge::text_at(self, None, &[edit])
+        past::text_at(self, &[edit])
     }
 
     /// The text that an edit was made from. For an acceptance: the text without what it accepted.
@@ -326,7 +436,7 @@ impl Body {
     pub fn text_before(&self, edit: EventId) -> Result<String, CorruptBody> {
         let known = self.known(edit)?;
         let parents: Vec<_> = known.parents.iter().copied().filter(|id| Some(*id) != known.accepts).collect();
-        merge::text_at(self, None, &parents)
+        past::text_at(self, &parents)
     }
 
     /// The effective text with a suggestion merged in: what accepting it would give.
@@ -337,25 +447,23 @@ impl Body {
     /// # Errors
     /// When the history cannot be read.
     pub fn preview(&self, suggestion: EventId) -> Result<String, CorruptBody> {
-        self.known(suggestion)?;
-        let outside = |id: &EventId| self.effective.outside.contains(id);
-        let built_upon = merge::closure(self, &[suggestion]);
-        let refused: Vec<EventId> = built_upon
-            .iter()
-            .copied()
-            .filter(|id| *id != suggestion && outside(id) && self.is_rejected(*id))
-            .collect();
-        let refused = merge::closure(self, &refused);
-        let base: Vec<EventId> =
-            built_upon.iter().copied().filter(|id| refused.contains(id) || !outside(id)).collect();
-        let base = merge::text_at(self, None, &base)?;
+        let built_upon = past::closure(self, &[suggestion])?;
+        let outside = |at: usize| self.effective().outside.contains(&self.edits[at].id);
+        let refused = |at: &usize| {
+            let id = self.edits[*at].id;
+            built_upon[*at] && id != suggestion && outside(*at) && self.is_rejected(id)
+        };
+        let refused: Vec<EventId> = (0..self.edits.len()).filter(refused).map(|at| self.edits[at].id).collect();
+        let refused = past::closure(self, &refused)?;
+        let base = (0..self.edits.len()).filter(|&at| built_upon[at] && (refused[at] || !outside(at)));
+        let base = past::text_at(self, &base.map(|at| self.edits[at].id).collect::<Vec<_>>())?;
         Ok(crate::diff::three_way(&base, self.text(), &self.text_after(suggestion)?))
     }
 
     fn merged_with(&self, edit: EventId) -> Result<String, CorruptBody> {
-        let mut heads = self.effective.heads.clone();
+        let mut heads = self.heads().to_vec();
         heads.push(edit);
-        merge::text_at(self, None, &heads)
+        past::text_at(self, &heads)
     }
 
     /// Makes the edit that turns the base's text into `wanted`; `None` when that changes nothing.
@@ -365,12 +473,12 @@ impl Body {
     /// When the history cannot be read.
     pub fn edit_to(&self, base: Base, wanted: &str) -> Result<Option<BodyChange>, CorruptBody> {
         let parents = match base {
-            Base::Effective => self.effective.heads.clone(),
+            Base::Effective => self.heads().to_vec(),
             Base::After(edit) => vec![edit],
         };
-        let splices = match parents == self.effective.heads {
+        let splices = match parents == self.heads() {
             true => crate::diff::splices(self.text(), wanted),
-            false => crate::diff::splices(&merge::text_at(self, None, &parents)?, wanted),
+            false => crate::diff::splices(&past::text_at(self, &parents)?, wanted),
         };
         let change = BodyChange { parents, splices, accepts: None, effect: None };
         Ok(Some(change).filter(|change| !change.splices.is_empty()))
@@ -401,7 +509,7 @@ impl Body {
     ) -> Result<(BodyChange, String), CorruptBody> {
         let wanted = edited.map_or_else(|| self.preview(suggestion), |edited| Ok(edited.to_owned()))?;
         let splices = crate::diff::splices(&self.merged_with(suggestion)?, &wanted);
-        let onto = self.effective.heads.clone();
+        let onto = self.heads().to_vec();
         let mut parents = onto.clone();
         parents.push(suggestion);
         let effect = Some(Effect { onto, splices: crate::diff::splices(self.text(), &wanted) });
@@ -419,36 +527,42 @@ impl Body {
         author: &Authorship,
         change: &BodyChange,
     ) -> Result<Option<Effect>, CorruptBody> {
-        if change.parents == self.effective.heads || self.effective.truth != Some(author.truth) {
+        if change.parents == self.heads() || self.truth() != Some(author.truth) {
             return Ok(None);
         }
-        let mut heads = self.effective.heads.clone();
-        heads.push(id);
-        let node = merge::Node { id, author, parents: &change.parents, splices: &change.splices };
-        let merged = merge::text_at(self, Some(node), &heads)?;
-        let splices = crate::diff::splices(self.text(), &merged);
-        Ok(Some(Effect { onto: self.effective.heads.clone(), splices }))
+        let with = self.with(id, author, change)?;
+        if !with.effective().left_out.is_empty() {
+            return Ok(None);
+        }
+        let splices = crate::diff::splices(self.text(), with.text());
+        Ok(Some(Effect { onto: self.heads().to_vec(), splices }))
     }
 
-    /// Whether every edit that another one or the effective text refers to is there.
-    pub(crate) fn is_whole(&self) -> bool {
-        let known = |id: &EventId| self.index.contains_key(id);
-        self.effective.heads.iter().all(known) && self.effective.outside.iter().all(known)
+    /// Whether an edit will wait, because with it the text would be longer than [`MAX_BODY_BYTES`].
+    ///
+    /// # Errors
+    /// When the history cannot be read.
+    pub fn leaves_out(&self, id: EventId, author: &Authorship, change: &BodyChange) -> Result<bool, CorruptBody> {
+        // What continues the text is part of the branch that is shown.
+        let merges = change.parents != self.heads() && self.truth() == Some(author.truth);
+        Ok(merges && self.with(id, author, change)?.effective().leaves_out(id))
+    }
+
+    fn with(&self, id: EventId, author: &Authorship, change: &BodyChange) -> Result<Self, CorruptBody> {
+        let mut with = self.clone();
+        let BodyChange { parents, splices, accepts, .. } = change.clone();
+        with.insert(Edit { id, author: author.clone(), parents, splices, accepts }, None)?;
+        Ok(with)
     }
 
     fn known(&self, id: EventId) -> Result<&Edit, CorruptBody> {
         self.edit(id).ok_or_else(|| CorruptBody { event: id, reason: "no such edit".into() })
     }
 
-    /// Whether an edit keeps everything that is effective, so that the heads after it follow from those before it.
-    fn extends(&self, parents: &[EventId], truth: Truth) -> bool {
-        let effective = &self.effective;
-        effective.heads.iter().all(|head| parents.contains(head))
-            || effective.truth == Some(truth) && !parents.iter().any(|parent| effective.outside.contains(parent))
-    }
-
     fn advance(&mut self, id: EventId, truth: Truth, text: String) {
+        self.effective();
         let Self { edits, index, effective, .. } = self;
+        let Some(effective) = effective.get_mut() else { return };
         let parents = |id: EventId| &edits[index[&id]].parents;
         effective.text = text;
         effective.truth = Some(truth);
@@ -463,56 +577,12 @@ impl Body {
             }
         }
     }
-
-    /// Derives the effective text from the whole history.
-    fn derive(&mut self) -> Result<(), CorruptBody> {
-        let counts = |edit: &&Edit| edit.author.standing.is_full() && !self.is_rejected(edit.id);
-        let live: Vec<&Edit> = self.edits.iter().filter(counts).collect();
-        let Some(truth) = live.iter().map(|edit| edit.author.truth).min() else {
-            let outside = self.index.keys().copied().collect();
-            self.effective = Effective { outside, ..Effective::default() };
-            return Ok(());
-        };
-        let chosen: Vec<EventId> =
-            live.iter().filter(|edit| edit.author.truth == truth).map(|edit| edit.id).collect();
-        let inside = merge::closure(self, &chosen);
-        let mut heads = inside.clone();
-        for edit in self.edits.iter().filter(|edit| inside.contains(&edit.id)) {
-            for parent in &edit.parents {
-                heads.remove(parent);
-            }
-        }
-        let heads: Vec<EventId> = heads.into_iter().collect();
-        let text = merge::text_at(self, None, &heads)?;
-        let outside = self.index.keys().copied().filter(|id| !inside.contains(id)).collect();
-        self.effective = Effective { text, heads, truth: Some(truth), outside };
-        Ok(())
-    }
 }
 
-/// Applies splices to a text.
-fn apply(text: &str, splices: &[Splice]) -> Result<String, String> {
-    let mut text = text.to_owned();
-    apply_to(&mut text, splices)?;
-    Ok(text)
-}
-
-fn apply_to(text: &mut String, splices: &[Splice]) -> Result<(), String> {
-    for splice in splices {
-        let from = byte_offset(text, splice.at).ok_or("a splice starts past the end of the text")?;
-        let length = byte_offset(&text[from..], splice.delete).ok_or("a splice ends past the end of the text")?;
-        text.replace_range(from..from + length, &splice.insert);
-    }
-    Ok(())
-}
-
-/// Where a character starts; the end of the text counts as the start of the one after the last.
-fn byte_offset(text: &str, characters: usize) -> Option<usize> {
-    let Some(skipped) = characters.checked_sub(1) else { return Some(0) };
-    let mut rest = text.chars();
-    // Skipping is quick: the standard library counts whole blocks of bytes.
-    rest.nth(skipped)?;
-    Some(text.len() - rest.as_str().len())
+/// Whether an edit keeps everything that is effective, so that the heads after it follow from those before it.
+fn extends(effective: &Effective, parents: &[EventId], truth: Truth) -> bool {
+    effective.heads.iter().all(|head| parents.contains(head))
+        || effective.truth == Some(truth) && !parents.iter().any(|parent| effective.outside.contains(parent))
 }
 
 #[cfg(test)]

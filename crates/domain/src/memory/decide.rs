@@ -180,7 +180,11 @@ impl Memory {
         let id = decision.reserve(context);
         change.effect = self.body.effect(id, &author, &change)?;
         let idle = change.effect.as_ref().is_some_and(|effect| effect.splices.is_empty());
-        let outcome = if idle { Outcome::Unchanged } else { Outcome::Applied };
+        let outcome = match change.effect {
+            Some(_) if idle => Outcome::Unchanged,
+            None if self.body.leaves_out(id, &author, &change)? => Outcome::Suggested,
+            _ => Outcome::Applied,
+        };
         decision.fields.push((FieldName::body(), outcome));
         if !idle {
             decision.push_as(context, author, MemoryEvent::BodyEdited(change));

@@ -89,17 +89,17 @@ impl Memory {
             creations: self.creations.iter().map(|(id, author)| (*id, freezer.written(author))).collect(),
             fields: self.fields.iter().map(|(name, claims)| freezer.field(name, claims)).collect(),
             edits: self.body.edits.iter().map(|edit| freezer.edit(edit)).collect(),
-            early: self.body.early.iter().map(|edit| freezer.edit(edit)).collect(),
+            early: self.body.early.values().flatten().map(|edit| freezer.edit(edit)).collect(),
             splices: self
                 .body
                 .edits
                 .iter()
-                .chain(&self.body.early)
+                .chain(self.body.early.values().flatten())
                 .flat_map(|edit| &edit.splices)
                 .map(freeze_splice)
                 .collect(),
             rejected_edits: freezer.verdicts(&self.body.rejections),
-            effective: self.body.effective.clone(),
+            effective: self.body.effective().clone(),
             file: self.file.as_ref().map(freeze_file),
             undos,
             updated: self.updated,
@@ -127,17 +127,9 @@ impl Memory {
         let mut splices = splices.collect::<Vec<_>>().into_iter();
         let edits = thaw.edits(&frozen.edits, &mut splices)?;
         let early = thaw.edits(&frozen.early, &mut splices)?;
-        let index = edits.iter().enumerate().map(|(at, edit)| (edit.id, at)).collect();
-        let body = Body {
-            edits,
-            index,
-            rejections: thaw.verdicts(frozen.rejected_edits)?,
-            effective: frozen.effective,
-            early,
-        };
-        if !body.is_whole() {
-            return Err(InvalidSnapshot::Dangling("an edit"));
-        }
+        let rejections = thaw.verdicts(frozen.rejected_edits)?;
+        let body =
+            Body::kept(edits, early, rejections, frozen.effective).ok_or(InvalidSnapshot::Dangling("an edit"))?;
         let undo = |(event, by, undone)| Ok(Undo { event, by: thaw.author(by)?, undone });
         Ok(Self {
             id: frozen.memory,

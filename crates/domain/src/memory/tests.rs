@@ -348,6 +348,21 @@ fn t9_a_base_that_is_not_there_is_refused() {
 }
 
 #[test]
+fn t9_an_edit_that_would_make_the_merged_text_too_long_is_told_to_wait() {
+    let mut world = World::note("text");
+    let seen = world.memory.body().heads()[0];
+    let long = "a".repeat(600 * 1024);
+    assert_eq!(world.write(&user(), &format!("{long} text")), Outcome::Applied);
+    let shown = world.text().to_owned();
+    let (outcome, edit) = world.write_from(&user(), Base::After(seen), &format!("text {long}"));
+    assert_eq!((outcome, world.text()), (Outcome::Suggested, shown.as_str()));
+    assert_eq!(world.waiting_edits(), edit.into_iter().collect::<Vec<_>>());
+    let (outcome, _) = world.write_from(&user(), Base::After(seen), "text!");
+    assert_eq!((outcome, world.text()), (Outcome::Applied, format!("{shown}!").as_str()));
+    assert_eq!(world.memory, world.refolded());
+}
+
+#[test]
 fn limits_hold_for_every_way_in() {
     let mut world = World::note("mine");
     let long = "a".repeat(MAX_BODY_BYTES + 1);

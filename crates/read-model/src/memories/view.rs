@@ -183,7 +183,7 @@ pub struct SuggestionRow {
     pub field: FieldName,
     /// The value suggested; `None` for an edit of the body.
     pub value: Option<Value>,
-    /// What an edit would change in the body, as a unified diff.
+    /// What an edit would change in the body, as a unified diff; empty where very many wait.
     pub diff: Option<String>,
     /// Who suggests it; its event is what is accepted or rejected.
     #[serde(flatten)]

@@ -74,6 +74,13 @@ fn principal(sink: &mut dyn Sink, change: &PrincipalChange) {
     }
 }
 
+/// How much text is compared to show what the suggestions about one body would do to it, each time that it changes. A peer can have
+/// thousands wait; what does not come in has an empty diff until those before it are decided on.
+const COMPARED_BYTES: usize = 4 * 1024 * 1024;
+
+/// How much text one edit counts for that has to be read for that.
+const READ_EDIT: usize = 16;
+
 /// Writes the rows of one memory.
 pub(super) struct Writer<'a> {
     sink: &'a mut dyn Sink,
@@ -175,13 +182,16 @@ impl Writer<'_> {
             None => self.delete(&FIELDS, [Cell::Text(field.as_str())]),
         }
         self.delete(&SUGGESTIONS, [Cell::Text(field.as_str())]);
-        body.suggestions().for_each(|edit| self.body_suggestion(&field, edit));
+        let cost = body.text().len() + READ_EDIT * body.edits().len();
+        let shown = COMPARED_BYTES.div_ceil(cost.max(1));
+        body.suggestions().enumerate().for_each(|(at, edit)| self.body_suggestion(&field, edit, at < shown));
     }
 
-    fn body_suggestion(&mut self, field: &FieldName, edit: &Edit) {
+    fn body_suggestion(&mut self, field: &FieldName, edit: &Edit, shown: bool) {
         let body = self.memory.body();
         // The edit was folded in, so its history reads; were it not so, the fold had stopped there.
-        let diff = body.preview(edit.id).map(|text| unified(body.text(), &text)).unwrap_or_default();
+        let text = if shown { body.preview(edit.id).ok() } else { None };
+        let diff = text.map(|text| unified(body.text(), &text)).unwrap_or_default();
         let [truth, origin, principal, at] = provenance(&edit.author);
         let (field, event) = (Cell::Text(field.as_str()), edit.id.uuid().into());
         self.put(&SUGGESTIONS, [field, event, Cell::Null, Cell::Text(&diff), truth, origin, principal, at]);

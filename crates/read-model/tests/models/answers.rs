@@ -1,7 +1,9 @@
 //! Whatever was done, both databases answer every question alike.
 
+use cairn_domain::body::Base;
 use cairn_domain::id::MemoryId;
 use cairn_domain::kind::Kind;
+use cairn_domain::memory::command::{BodyText, Command};
 use cairn_domain::truth::Truth;
 use cairn_domain::value::Value;
 use cairn_read_model::change::EntryOutcome;
@@ -41,6 +43,22 @@ fn both_databases_answer_alike_whatever_was_done() {
             everything(&stage, &brain);
         }
     }
+}
+
+#[test]
+fn of_very_many_suggestions_about_a_long_text_the_first_are_shown_with_what_they_would_do() {
+    let (mut brain, mut stage) = (Brain::new(1), Stage::new());
+    let text = "words ".repeat(150_000);
+    let id = brain.create(Kind::Note, &[], &text);
+    for number in 0..8 {
+        let body = Some(BodyText { text: format!("{text}{number}"), base: Base::Effective });
+        brain.command(id, Truth::CloudAi, Command::ChangeMemory { claims: Vec::new(), body });
+    }
+    stage.apply(&brain.batch());
+    let filter = SuggestionFilter::default();
+    let waiting = stage.both(|it| all(|cursor| it.memories.suggestions(&filter, Some(10), cursor).unwrap()));
+    let shown = waiting.iter().filter(|row| row.diff.as_deref().is_some_and(|diff| !diff.is_empty())).count();
+    assert_eq!((waiting.len(), shown), (8, 5));
 }
 
 fn everything(stage: &Stage, brain: &Brain) {
@@ -265,7 +283,7 @@ fn what_is_erased_is_gone_from_every_table() {
     stage.apply(&brain.batch());
     let ids = brain.ids.clone();
     for id in ids {
-        brain.command(id, Truth::User, cairn_domain::memory::command::Command::EraseMemory);
+        brain.command(id, Truth::User, Command::EraseMemory);
     }
     stage.apply(&brain.batch());
     let stats = stage.both(|it| it.memories.stats().unwrap());

@@ -1,15 +1,14 @@
-//! The text at any heads of the edit graph.
+//! The text that Automerge makes of a graph, to compare with: it is what bodies were merged with at first, and logs hold what it gave.
 //!
-//! Where the graph is a line, splices are applied one after the other. Where it branches and joins, the branching
-//! section alone is played into a fresh Automerge document, each edit upon exactly the edits it was made from.
-//! The result depends on the graph alone, so every replica that holds the same edits has the same text.
+//! The section of the graph that branches is played into Automerge documents, each edit upon exactly the edits it was made from.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use automerge::transaction::{CommitOptions, Transactable};
 use automerge::{ActorId, Automerge, AutomergeError, ObjType, ROOT, ReadDoc, TextEncoding};
 
-use super::{Body, CorruptBody, Splice, apply_to, byte_offset};
+use crate::body::splice::{apply_to, byte_offset};
+use crate::body::{Body, CorruptBody, Splice};
 use crate::claim::Authorship;
 use crate::id::EventId;
 
@@ -24,11 +23,11 @@ const ACTOR_BYTES: usize = 16;
 
 /// An edit as merging sees it.
 #[derive(Clone, Copy)]
-pub(super) struct Node<'a> {
-    pub(super) id: EventId,
-    pub(super) author: &'a Authorship,
-    pub(super) parents: &'a [EventId],
-    pub(super) splices: &'a [Splice],
+struct Node<'a> {
+    id: EventId,
+    author: &'a Authorship,
+    parents: &'a [EventId],
+    splices: &'a [Splice],
 }
 
 /// Why a section of the graph cannot be merged.
@@ -41,7 +40,7 @@ enum Unmergeable {
 }
 
 /// Some edits and everything they were made from.
-pub(super) fn closure(body: &Body, from: &[EventId]) -> BTreeSet<EventId> {
+fn closure(body: &Body, from: &[EventId]) -> BTreeSet<EventId> {
     let mut inside = BTreeSet::new();
     let mut open = from.to_vec();
     while let Some(id) = open.pop() {
@@ -54,16 +53,13 @@ pub(super) fn closure(body: &Body, from: &[EventId]) -> BTreeSet<EventId> {
     inside
 }
 
-/// The merged text of some edits, of which `extra` may be one that the body does not hold yet.
-pub(super) fn text_at(body: &Body, extra: Option<Node<'_>>, heads: &[EventId]) -> Result<String, CorruptBody> {
-    let mut from = heads.to_vec();
-    from.extend(extra.iter().flat_map(|node| node.parents));
-    let inside = closure(body, &from);
+/// The merged text of some edits.
+pub(super) fn text_at(body: &Body, heads: &[EventId]) -> Result<String, CorruptBody> {
+    let inside = closure(body, heads);
     let mut places = Vec::with_capacity(inside.len());
     for id in &inside {
         match body.index.get(id) {
             Some(&at) => places.push(at),
-            None if extra.is_some_and(|node| node.id == *id) => {}
             None => return Err(CorruptBody { event: *id, reason: "the edit is not part of the history".into() }),
         }
     }
@@ -71,7 +67,6 @@ pub(super) fn text_at(body: &Body, extra: Option<Node<'_>>, heads: &[EventId]) -
     let edits = places.into_iter().map(|at| &body.edits[at]);
     let nodes: Vec<Node<'_>> = edits
         .map(|edit| Node { id: edit.id, author: &edit.author, parents: &edit.parents, splices: &edit.splices })
-        .chain(extra)
         .collect();
     let mut text = String::new();
     let mut start = 0;
