@@ -90,9 +90,9 @@ impl Beside {
     pub async fn open(program: &Program, args: &BesideArgs, config: &mut Config) -> Result<Self> {
         let telemetry = start_telemetry(config, args.log)?;
         let metrics = Arc::new(Metrics::install()?);
-        let listener = TcpListener::bind(config.listen)
-            .await
-            .with_context(|| format!("cannot listen on {}; is another one running? try --listen", config.listen))?;
+        let listener = TcpListener::bind(config.listen).await.with_context(|| {
+            format!("cannot listen on {}; is another one running? try --listen", config.listen)
+        })?;
         let at = listener.local_addr()?;
         let url = format!("http://{at}");
         let brain = Brain::open_as(program.role, config, metrics).await?;

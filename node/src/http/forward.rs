@@ -232,7 +232,8 @@ fn keep(names: &[HeaderName], from: &HeaderMap, to: &mut HeaderMap) {
 fn parse(address: &str) -> Result<Url, InvalidAddress> {
     let url = Url::parse(address).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     // What stands before an `@` may be a password.
-    let url = url.ok_or_else(|| InvalidAddress::NoUrl(address.rsplit('@').next().unwrap_or_default().to_owned()))?;
+    let url =
+        url.ok_or_else(|| InvalidAddress::NoUrl(address.rsplit('@').next().unwrap_or_default().to_owned()))?;
     let plain = url.username().is_empty() && url.password().is_none();
     if plain && url.query().is_none() && url.fragment().is_none() {
         return Ok(url);
@@ -285,7 +286,15 @@ mod tests {
         assert!(Forward::to("").expect("none").to.is_empty());
         let two = Forward::to("http://127.0.0.1:7414, https://brain.example.org/cairn/").expect("valid");
         assert_eq!(two.to.len(), 2);
-        for wrong in ["127.0.0.1:7414", "ftp://127.0.0.1", "http://", "http://a:rosebud@b", "htp://a:rosebud@b", "http://a?b", "http://a#b"] {
+        for wrong in [
+            "127.0.0.1:7414",
+            "ftp://127.0.0.1",
+            "http://",
+            "http://a:rosebud@b",
+            "htp://a:rosebud@b",
+            "http://a?b",
+            "http://a#b",
+        ] {
             let error = Forward::to(wrong).expect_err(wrong).to_string();
             assert!(!error.contains("rosebud"), "{error}");
         }
@@ -300,7 +309,10 @@ mod tests {
         };
         let asked = "/spaces/abc/grants?all=1&x=%2F";
         assert_eq!(to("http://a:1", asked).as_deref(), Some("http://a:1/spaces/abc/grants?all=1&x=%2F"));
-        assert_eq!(to("https://a/cairn/", asked).as_deref(), Some("https://a/cairn/spaces/abc/grants?all=1&x=%2F"));
+        assert_eq!(
+            to("https://a/cairn/", asked).as_deref(),
+            Some("https://a/cairn/spaces/abc/grants?all=1&x=%2F")
+        );
         for outside in ["/peers/..", "/spaces/../wishes/x", "/peers/%2e%2e", "/spaces/%2E./grants"] {
             assert_eq!(to("http://a:1", outside), None, "{outside}");
         }
