@@ -253,7 +253,7 @@ fn at(address: &Url, uri: &Uri) -> Option<Url> {
 
 /// The innermost cause: what the system says.
 fn reason(error: &reqwest::Error) -> String {
-    let causes = successors(Some(error as &dyn Error), |error| error.source());
+    let causes = successors(Some(error as &(dyn Error + 'static)), |&error| error.source());
     causes.last().map(ToString::to_string).unwrap_or_default()
 }
 
