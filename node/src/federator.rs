@@ -27,9 +27,9 @@ Examples:
   cairn --url http://127.0.0.1:7414 --data ~/.local/share/cairn-federation peer invite
   curl -s http://127.0.0.1:7414/health/live
 
-It answers health, metrics and the API of sharing, at 127.0.0.1:7414 unless told otherwise. Nodes that are told so by
-CAIRN_FEDERATION__ANSWERED_AT pass on what they are asked about sharing. It needs the database that the nodes use, and the
-brain's key, which is in the data folder of the node that was first.")]
+It answers health, metrics and the API of sharing, at 127.0.0.1:7414 unless told otherwise. Nodes to
+which CAIRN_FEDERATION__ANSWERED_AT says so pass on what they are asked about sharing. It needs the
+database that the nodes use, and the brain's key, which is in the data folder of the first node.")]
 pub struct FederationArgs {
     #[command(flatten)]
     beside: BesideArgs,

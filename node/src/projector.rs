@@ -27,8 +27,8 @@ Examples:
   cairn --url http://127.0.0.1:7412 --data ~/.local/share/cairn-projector projections
   curl -s http://127.0.0.1:7412/metrics | grep lag
 
-It answers health, metrics and projections, at 127.0.0.1:7412 unless told otherwise. It needs the database that the nodes
-use, and the brain's key, which is in the data folder of the node that was first.")]
+It answers health, metrics and projections, at 127.0.0.1:7412 unless told otherwise. It needs the
+database that the nodes use, and the brain's key, which is in the data folder of the first node.")]
 pub struct ProjectorArgs {
     #[command(flatten)]
     beside: BesideArgs,
