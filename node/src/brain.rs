@@ -39,6 +39,7 @@ use uuid::Uuid;
 use crate::config::{Config, EmbedderConfig, KurrentDbConfig, Projections, QdrantConfig};
 use crate::data_folder::{DataFolder, DataFolderError, Identity, write_private};
 use crate::database::{self, DatabaseError};
+use crate::http::forward::{Forward, InvalidAddress};
 use crate::importer::Imports;
 use crate::kafka::Watched;
 use crate::log::Log;
@@ -79,6 +80,8 @@ pub struct Brain {
     pub standby: OnceLock<Arc<Standby>>,
     /// What publishes and reads Kafka, once it does.
     pub kafka: OnceLock<Watched>,
+    /// Where requests about sharing go while another process does.
+    pub forward: Forward,
     /// Shares memories with other brains, while this process does.
     sharing: Mutex<Option<Sharing>>,
     /// What it relays meanwhile.
@@ -192,6 +195,9 @@ pub enum BrainError {
     /// The search index's server cannot be used.
     #[error("the Qdrant server cannot be used")]
     Search(#[from] SearchError),
+    /// The address of the process that meets other brains cannot be understood.
+    #[error("`answered_at` in [federation] cannot be used")]
+    Forward(#[from] InvalidAddress),
     /// The embedder cannot be used.
     #[error("the embedder cannot be used")]
     Embedder(#[from] EmbedError),
@@ -211,6 +217,7 @@ impl Brain {
     /// # Errors
     /// See [`BrainError`].
     pub async fn open_as(role: Role, config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, BrainError> {
+        let forward = Forward::to(&config.federation.answered_at)?;
         let folder = DataFolder::open(&config.data)?;
         let standby = make_way(&folder, config)?;
         let identity = folder.identity(config.brain_key.as_deref(), standby || role != Role::Node)?;
@@ -268,6 +275,7 @@ impl Brain {
             followers: OnceLock::new(),
             standby: OnceLock::new(),
             kafka: OnceLock::new(),
+            forward,
             sharing: Mutex::default(),
             sharing_key,
             relaying: Mutex::default(),

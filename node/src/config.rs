@@ -75,6 +75,9 @@ pub struct FollowerConfig {
 pub struct FederationConfig {
     /// Whether it meets any.
     pub enabled: bool,
+    /// Where the process answers that meets them in this one's place, such as `http://127.0.0.1:7414`; with commas, where several are that take
+    /// turns. What is asked about sharing is passed on to it. Empty: nowhere.
+    pub answered_at: String,
     /// What others are told it is called. Empty: the name of the user who runs it.
     pub name: String,
     /// Where others can connect, as multiaddresses such as `/ip4/0.0.0.0/udp/7412/quic-v1`. Empty: on this machine alone, by QUIC and TCP at
@@ -101,6 +104,7 @@ impl Default for FederationConfig {
     fn default() -> Self {
         Self {
             enabled: true,
+            answered_at: String::new(),
             name: String::new(),
             listen: Vec::new(),
             grpc_listen: Vec::new(),

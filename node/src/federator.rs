@@ -1,25 +1,20 @@
 //! `cairn-federation`: a process that meets other brains, for nodes that leave it to others.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
-use cairn_telemetry::Metrics;
+use anyhow::{Result, bail};
 use clap::Parser;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tracing::info;
 
-use crate::brain::{Brain, Role};
-use crate::cli::args::LogFormat;
-use crate::config::{Config, default_data_folder};
-use crate::data_folder::Running;
-use crate::up::{asked_to_stop, end_telemetry, measure_pool, serve_until, start_telemetry};
+use crate::beside::{Beside, BesideArgs, Program};
+use crate::brain::Role;
 use crate::{federation, http};
 
-/// The port it answers on unless told otherwise.
-const DEFAULT_PORT: u16 = 7414;
+const PROGRAM: Program = Program {
+    name: "cairn-federation",
+    role: Role::Federation,
+    port: 7414,
+    without_database: "A node that keeps everything in its data folder meets other brains itself",
+};
 
 /// Shares memories with other brains, for nodes that run with `enabled = false` in `[federation]`.
 ///
@@ -32,74 +27,30 @@ Examples:
   cairn --url http://127.0.0.1:7414 --data ~/.local/share/cairn-federation peer invite
   curl -s http://127.0.0.1:7414/health/live
 
-It needs the database that the nodes use, and the brain's key, which is in the data folder of the node that was first.")]
+It answers health, metrics and the API of sharing, at 127.0.0.1:7414 unless told otherwise. Nodes to
+which CAIRN_FEDERATION__ANSWERED_AT says so pass on what they are asked about sharing. It needs the
+database that the nodes use, and the brain's key, which is in the data folder of the first node.")]
 pub struct FederationArgs {
-    /// Its own data folder [default: $XDG_DATA_HOME/cairn-federation or ~/.local/share/cairn-federation]
-    #[arg(long, env = "CAIRN_DATA", hide_env_values = true, value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// The configuration file [default: cairn.toml in the data folder]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Where to answer HTTP: health, metrics, and the API of sharing [default: 127.0.0.1:7414]
-    #[arg(long, env = "CAIRN_LISTEN", hide_env_values = true, value_name = "ADDR")]
-    listen: Option<SocketAddr>,
-    /// How to write the log: text or json [default: text]
-    #[arg(long, env = "CAIRN_LOG", hide_env_values = true, value_name = "FORMAT", hide_possible_values = true)]
-    log: Option<LogFormat>,
-    /// Print nothing but what goes wrong
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    beside: BesideArgs,
 }
 
 /// Runs until told to stop.
 ///
 /// # Errors
 /// When there is no database to work for, or it cannot be used, or others cannot be listened for.
-pub async fn run(args: FederationArgs) -> Result<()> {
-    let data = match args.data {
-        Some(data) => data,
-        None => default_data_folder()?.with_file_name("cairn-federation"),
-    };
-    let mut config = Config::load(&data, args.config.as_deref())?;
-    config.listen = args.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)));
-    if config.database.is_none() {
-        bail!(
-            "no database is configured; set DATABASE_URL. A node that keeps everything in its data folder meets \
-             other brains itself"
-        );
-    }
+pub async fn run(FederationArgs { beside: args }: FederationArgs) -> Result<()> {
+    let mut config = args.configuration(&PROGRAM)?;
     if !config.federation.enabled {
         bail!("[federation] says `enabled = false`, and there is nothing else for this program to do");
     }
-    let telemetry = start_telemetry(&mut config, args.log)?;
-    let metrics = Arc::new(Metrics::install()?);
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}; is another one running? try --listen", config.listen))?;
-    let at = listener.local_addr()?;
-    let url = format!("http://{at}");
-    let brain = Brain::open_as(Role::Federation, &config, metrics).await?;
-    brain.folder.announce(&Running { url: url.clone(), pid: std::process::id(), brain: brain.brain })?;
-    measure_pool(&brain);
-    let federation = federation::start(&brain, &config, at.port()).await?;
-    let stop = CancellationToken::new();
-    let service = http::federation_service(Arc::clone(&brain));
-    let server = tokio::spawn(serve_until(listener, service, stop.clone()));
-    if !args.quiet {
-        println!("Cairn federation {} works for brain {}", env!("CARGO_PKG_VERSION"), brain.brain);
-        println!("  url    {url}");
-        println!("  data   {}", brain.folder.path().display());
-    }
-    let ended = asked_to_stop().await;
-    info!("stopping");
-    stop.cancel();
-    // Its requests are short.
-    let _ = server.await;
-    brain.stopping.cancel();
-    if let Some(federation) = federation {
-        federation.ended().await;
-    }
-    brain.close().await;
-    end_telemetry(telemetry).await;
-    ended
+    let beside = Beside::open(&PROGRAM, &args, &mut config).await?;
+    let federation = federation::start(&beside.brain, &config, beside.at.port()).await?;
+    let routes = http::federation_service(Arc::clone(&beside.brain));
+    let ended = async {
+        if let Some(federation) = federation {
+            federation.ended().await;
+        }
+    };
+    beside.serve(routes, ended).await
 }

@@ -11,6 +11,7 @@ pub mod envelope;
 pub mod error;
 pub mod extract;
 pub mod followers;
+pub mod forward;
 pub mod imports;
 pub mod keys;
 pub mod log;
@@ -83,8 +84,13 @@ const SLOW_ROUTE: &str = "/projections/{name}/verify";
 )]
 struct Api;
 
+/// The routes of sharing: those that a process which meets other brains answers.
+fn of_sharing() -> OpenApiRouter<App> {
+    sharing::routes().merge(devices::routes()).merge(keys::routes()).merge(relay::routes())
+}
+
 /// All routes with what they are documented as.
-fn documented() -> OpenApiRouter<App> {
+fn documented(of_sharing: OpenApiRouter<App>) -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Api::openapi())
         .merge(memories::routes())
         .merge(reads::routes())
@@ -95,17 +101,14 @@ fn documented() -> OpenApiRouter<App> {
         .merge(log::routes())
         .merge(imports::routes())
         .merge(tokens::routes())
-        .merge(sharing::routes())
-        .merge(devices::routes())
-        .merge(keys::routes())
-        .merge(relay::routes())
+        .merge(of_sharing)
         .merge(followers::routes())
         .merge(admin::routes())
 }
 
 /// The OpenAPI document of the API.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    let (_, mut api) = documented().split_for_parts();
+    let (_, mut api) = documented(of_sharing()).split_for_parts();
     let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
     api.components.get_or_insert_default().add_security_scheme("token", scheme);
     api
@@ -119,15 +122,14 @@ pub fn projector_service(app: App) -> Router {
 
 /// The service of a process that only meets other brains.
 pub fn federation_service(app: App) -> Router {
-    let routes = admin::projector_routes().merge(sharing::routes());
-    let (routes, _) =
-        routes.merge(devices::routes()).merge(keys::routes()).merge(relay::routes()).split_for_parts();
+    let (routes, _) = admin::projector_routes().merge(of_sharing()).split_for_parts();
     layered(routes, app)
 }
 
 /// The service that answers requests.
 pub fn service(app: App) -> Router {
-    let (routes, _) = documented().split_for_parts();
+    let forwarded = middleware::from_fn_with_state(Arc::clone(&app), forward::pass_on);
+    let (routes, _) = documented(of_sharing().route_layer(forwarded)).split_for_parts();
     let document = serde_json::to_vec(&openapi()).expect("the OpenAPI document is plain data");
     let document: bytes::Bytes = document.into();
     let routes = routes.route(
@@ -204,8 +206,9 @@ async fn observe(State(app): State<App>, request: Request, next: Next) -> Respon
     {
         body.drain().await;
     }
+    // What another process has answered bears the id that it is known by there.
     if let Ok(value) = HeaderValue::from_str(id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer())) {
-        response.headers_mut().insert("x-request-id", value);
+        response.headers_mut().entry("x-request-id").or_insert(value);
     }
     let route = route.unwrap_or_else(|| "unknown".to_owned());
     let status = response.status().as_u16();

@@ -3,6 +3,7 @@
 //! of the same parts.
 
 mod bench;
+mod beside;
 mod brain;
 mod cli;
 mod config;

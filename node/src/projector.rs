@@ -1,25 +1,20 @@
 //! `cairn-projector`: a process that keeps the read models which several processes share up with the log.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
-use cairn_telemetry::Metrics;
+use anyhow::Result;
 use clap::Parser;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tracing::info;
 
-use crate::brain::{Brain, Role};
-use crate::cli::args::LogFormat;
-use crate::config::{Config, default_data_folder};
-use crate::data_folder::Running;
-use crate::http;
-use crate::up::{asked_to_stop, end_telemetry, measure_pool, serve_until, start_telemetry};
+use crate::beside::{Beside, BesideArgs, Program};
+use crate::brain::Role;
+use crate::{http, kafka};
 
-/// The port it answers on unless told otherwise.
-const DEFAULT_PORT: u16 = 7412;
+const PROGRAM: Program = Program {
+    name: "cairn-projector",
+    role: Role::Projector,
+    port: 7412,
+    without_database: "A node that keeps everything in its data folder needs no projector beside it",
+};
 
 /// Keeps the read models in PostgreSQL and Qdrant up with the log, for nodes that run with `projections = "external"`.
 ///
@@ -32,70 +27,26 @@ Examples:
   cairn --url http://127.0.0.1:7412 --data ~/.local/share/cairn-projector projections
   curl -s http://127.0.0.1:7412/metrics | grep lag
 
-It needs the database that the nodes use, and the brain's key, which is in the data folder of the node that was first.")]
+It answers health, metrics and projections, at 127.0.0.1:7412 unless told otherwise. It needs the
+database that the nodes use, and the brain's key, which is in the data folder of the first node.")]
 pub struct ProjectorArgs {
-    /// Its own data folder [default: $XDG_DATA_HOME/cairn-projector or ~/.local/share/cairn-projector]
-    #[arg(long, env = "CAIRN_DATA", hide_env_values = true, value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// The configuration file [default: cairn.toml in the data folder]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Where to answer HTTP: health, metrics and projections [default: 127.0.0.1:7412]
-    #[arg(long, env = "CAIRN_LISTEN", hide_env_values = true, value_name = "ADDR")]
-    listen: Option<SocketAddr>,
-    /// How to write the log: text or json [default: text]
-    #[arg(long, env = "CAIRN_LOG", hide_env_values = true, value_name = "FORMAT", hide_possible_values = true)]
-    log: Option<LogFormat>,
-    /// Print nothing but what goes wrong
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    beside: BesideArgs,
 }
 
 /// Runs until told to stop.
 ///
 /// # Errors
 /// When there is no database to work for, or it cannot be used.
-pub async fn run(args: ProjectorArgs) -> Result<()> {
-    let data = match args.data {
-        Some(data) => data,
-        None => default_data_folder()?.with_file_name("cairn-projector"),
+pub async fn run(ProjectorArgs { beside: args }: ProjectorArgs) -> Result<()> {
+    let mut config = args.configuration(&PROGRAM)?;
+    let beside = Beside::open(&PROGRAM, &args, &mut config).await?;
+    let kafka = config.kafka.as_ref().map(|config| kafka::start(&beside.brain, config)).transpose()?;
+    let routes = http::projector_service(Arc::clone(&beside.brain));
+    let ended = async {
+        if let Some(kafka) = kafka {
+            kafka.ended().await;
+        }
     };
-    let mut config = Config::load(&data, args.config.as_deref())?;
-    config.listen = args.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)));
-    if config.database.is_none() {
-        bail!(
-            "no database is configured; set DATABASE_URL. A node that keeps everything in its data folder needs no \
-             projector beside it"
-        );
-    }
-    let telemetry = start_telemetry(&mut config, args.log)?;
-    let metrics = Arc::new(Metrics::install()?);
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}; is another one running? try --listen", config.listen))?;
-    let url = format!("http://{}", listener.local_addr()?);
-    let brain = Brain::open_as(Role::Projector, &config, metrics).await?;
-    brain.folder.announce(&Running { url: url.clone(), pid: std::process::id(), brain: brain.brain })?;
-    measure_pool(&brain);
-    let kafka = config.kafka.as_ref().map(|config| crate::kafka::start(&brain, config)).transpose()?;
-    let stop = CancellationToken::new();
-    let service = http::projector_service(Arc::clone(&brain));
-    let server = tokio::spawn(serve_until(listener, service, stop.clone()));
-    if !args.quiet {
-        println!("Cairn projector {} works for brain {}", env!("CARGO_PKG_VERSION"), brain.brain);
-        println!("  url    {url}");
-        println!("  data   {}", brain.folder.path().display());
-    }
-    let ended = asked_to_stop().await;
-    info!("stopping");
-    stop.cancel();
-    // Its requests are short; what a batch is in the middle of is finished by closing the brain.
-    let _ = server.await;
-    brain.stopping.cancel();
-    if let Some(kafka) = kafka {
-        kafka.ended().await;
-    }
-    brain.close().await;
-    end_telemetry(telemetry).await;
-    ended
+    beside.serve(routes, ended).await
 }

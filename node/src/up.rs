@@ -389,6 +389,9 @@ fn greet(brain: &Brain, url: &str, config: &Config) {
     if let Some(qdrant) = &config.qdrant {
         println!("  the search index is at {}", qdrant.url);
     }
+    if !config.federation.answered_at.is_empty() {
+        println!("  what is asked about sharing is passed on to {}", config.federation.answered_at);
+    }
     if let Some(kafka) = &config.kafka {
         if let Some(brokers) = &kafka.brokers {
             println!("  events are published to {brokers}");

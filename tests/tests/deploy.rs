@@ -126,12 +126,38 @@ fn ports_are_published_on_loopback_and_databases_have_none() {
     for (name, service) in services() {
         for port in list(&service["ports"]) {
             let port = port.as_str().expect("the short form");
-            assert!(port.starts_with("127.0.0.1:"), "{name} publishes {port}");
+            // Where other brains are met may be elsewhere, once somebody says so.
+            let unless_told =
+                port.starts_with("${CAIRN_PEERS_ADDRESS_ON_HOST:-127.0.0.1}:") && port.contains(":7412/");
+            assert!(
+                port.starts_with("127.0.0.1:") || name == "federation" && unless_told,
+                "{name} publishes {port}"
+            );
         }
-        if !["node", "grafana"].contains(&name.as_str()) {
+        if !["node", "grafana", "federation"].contains(&name.as_str()) {
             assert!(service["ports"].is_null(), "{name} is reached from the inside alone");
             assert_eq!(service["networks"], serde_json::json!(["inside"]), "{name}");
         }
+    }
+}
+
+#[test]
+fn what_is_set_for_other_brains_names_the_service_that_meets_them() {
+    let (example, services) = (read("deploy/.env.example"), services());
+    let url = example.lines().find_map(|line| line.strip_prefix("#CAIRN_FEDERATION__ANSWERED_AT=http://"));
+    let (name, port) = url.and_then(|url| url.split_once(':')).expect("the example says where");
+    assert_eq!(environment(&services[name])["CAIRN_LISTEN"], format!("0.0.0.0:{port}"));
+    assert_eq!(services[name]["entrypoint"], serde_json::json!(["cairn-federation"]));
+    assert!(services[name]["healthcheck"]["test"].to_string().contains(&format!("/127.0.0.1/{port} ")));
+    assert!(
+        list(&services[name]["networks"])
+            .iter()
+            .all(|network| list(&services["node"]["networks"]).contains(network))
+    );
+    // Docker hands on what has no value here.
+    for variable in ["CAIRN_FEDERATION__ENABLED", "CAIRN_FEDERATION__ANSWERED_AT"] {
+        assert_eq!(environment(&services["node"]).get(variable), Some(&Value::Null), "{variable}");
+        assert!(!environment(&services[name]).contains_key(variable), "{variable} is for nodes");
     }
 }
 
@@ -175,7 +201,7 @@ fn services_wait_for_what_answers_and_stands_in_no_other_profile() {
         }
     }
     let all: BTreeSet<String> = services.values().flat_map(profiles).collect();
-    assert_eq!(all.into_iter().collect::<Vec<_>>(), ["kurrentdb", "observability", "scale-out"]);
+    assert_eq!(all.into_iter().collect::<Vec<_>>(), ["federation", "kurrentdb", "observability", "scale-out"]);
     let started: Vec<&String> =
         services.iter().filter(|(_, service)| profiles(service).is_empty()).map(|(name, _)| name).collect();
     assert_eq!(started, ["node", "postgres", "qdrant"]);
@@ -213,7 +239,8 @@ fn the_programs_know_every_setting_they_are_given() {
         let text = fs::read_to_string(&file).expect("a template is text");
         given.extend(words(&text).into_iter().filter(|word| is_setting(word)));
     }
-    given.remove("CAIRN_PORT_ON_HOST");
+    // These are for the compose file itself.
+    given.retain(|name| !name.ends_with("_ON_HOST"));
     // A comment tells of it: the variable that Kubernetes would set.
     given.remove("CAIRN_PORT");
     let (settings, sources) = (fields_of_settings(), sources());

@@ -1,6 +1,9 @@
 //! Two nodes, as two people run them: one keeps everything in its data folder, the other in PostgreSQL. They meet on loopback, over QUIC or over
 //! gRPC.
 
+#[path = "federation/forward.rs"]
+mod forward;
+
 use std::time::{Duration, Instant};
 
 use cairn_testkit::postgres::database;

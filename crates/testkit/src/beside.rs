@@ -23,6 +23,7 @@ pub struct Beside {
     folder: TempDir,
     child: Child,
     client: Client,
+    url: String,
 }
 
 impl Beside {
@@ -51,7 +52,7 @@ impl Beside {
         command.env("CAIRN_BRAIN_KEY", node.join("brain.key")).envs(environment.iter().copied());
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
         let child = command.kill_on_drop(true).spawn().expect("the program can be started");
-        let mut beside = Self { folder, child, client: Client::new("", None) };
+        let mut beside = Self { folder, child, client: Client::new("", None), url: String::new() };
         beside.await_answer(&data).await;
         beside
     }
@@ -64,6 +65,7 @@ impl Beside {
             let token = fs::read_to_string(data.join("owner.token"));
             if let (Some(url), Ok(token)) = (running.as_ref().and_then(|running| running["url"].as_str()), token) {
                 self.client = Client::new(url, Some(token.trim()));
+                self.url = url.to_owned();
                 if self.client.try_get("/health/live").await.is_ok_and(|answer| answer.status == 200) {
                     return;
                 }
@@ -77,6 +79,11 @@ impl Beside {
     /// Its data folder.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
+    }
+
+    /// Its base URL.
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// A client of its administration.

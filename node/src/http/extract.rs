@@ -167,6 +167,15 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
     }
 }
 
+/// A body beyond what a request may have.
+pub(super) fn too_large() -> ApiError {
+    ApiError::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "BODY_TOO_LARGE",
+        format!("the request is larger than the {} bytes allowed", super::MAX_REQUEST_BYTES),
+    )
+}
+
 fn body_error(rejection: &JsonRejection) -> ApiError {
     let text = rejection.body_text();
     match rejection {
@@ -183,11 +192,7 @@ fn body_error(rejection: &JsonRejection) -> ApiError {
             "UNSUPPORTED_MEDIA_TYPE",
             "send JSON with the header `Content-Type: application/json`",
         ),
-        other if other.status() == StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "BODY_TOO_LARGE",
-            format!("the request is larger than the {} bytes allowed", super::MAX_REQUEST_BYTES),
-        ),
+        other if other.status() == StatusCode::PAYLOAD_TOO_LARGE => too_large(),
         _ => ApiError::new(StatusCode::BAD_REQUEST, "MALFORMED_REQUEST", text),
     }
 }

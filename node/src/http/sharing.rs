@@ -159,7 +159,8 @@ fn sharing(app: &App) -> Result<Sharing, ApiError> {
         ApiError::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "SHARING_OFF",
-            "this node meets no other brains: another process of the brain does, or [federation] says `enabled = false`; the node's log says more",
+            "this process meets no other brains: another one of the brain does, and `answered_at` in [federation] tells nodes where it is; or \
+             `enabled = false` stands there; the log says more",
         )
     })
 }

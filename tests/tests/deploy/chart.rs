@@ -99,6 +99,40 @@ fn the_chart_probes_what_the_programs_answer_and_selects_its_own_pods() {
     }
 }
 
+#[test]
+fn nodes_are_told_where_sharing_is_answered() {
+    let Some(rendered) = rendered("what the chart tells nodes of sharing") else { return };
+    for (values, objects) in &rendered {
+        let named = |kind: &str, end: &str| {
+            objects.iter().find(|object| {
+                let name = object["metadata"]["name"].as_str().unwrap_or_default();
+                object["kind"] == kind && name.ends_with(end)
+            })
+        };
+        let told = |component: &str, variable: &str| -> Option<String> {
+            let pods = objects.iter().filter(|object| object["kind"] != "Pod").filter_map(pod);
+            let mut containers = pods.flat_map(containers);
+            let container = containers.find(|container| container["name"] == component)?;
+            let environment = list(&container["env"]);
+            let variable = environment.iter().find(|other| other["name"] == variable)?;
+            Some(variable["value"].as_str().expect("a text").to_owned())
+        };
+        let (enabled, answered_at) = ("CAIRN_FEDERATION__ENABLED", "CAIRN_FEDERATION__ANSWERED_AT");
+        if values == "embedded.yaml" {
+            assert!(told("node", enabled).is_none() && named("Service", "-federation").is_none(), "it is off");
+            continue;
+        }
+        let service = named("Service", "-federation").unwrap_or_else(|| panic!("{values} has the service"));
+        let (name, port) = (&service["metadata"]["name"], &service["spec"]["ports"][0]["port"]);
+        let url = format!("http://{}:{port}", name.as_str().expect("a name"));
+        assert_eq!((told("node", enabled).as_deref(), told("node", answered_at)), (Some("false"), Some(url)));
+        assert_eq!(told("federation", enabled).as_deref(), Some("true"), "{values}");
+        let open = named("Service", "-peers").is_some();
+        assert_eq!(open, told("federation", "CAIRN_FEDERATION__LISTEN").is_some(), "{values}");
+        assert_eq!(open, values == "scale-out.yaml", "others are let in where the values say so");
+    }
+}
+
 /// The objects that the chart gives for each file in its `ci/`, or nothing where it cannot be rendered.
 fn rendered(what: &str) -> Option<BTreeMap<String, Vec<Value>>> {
     let python = python(what)?;

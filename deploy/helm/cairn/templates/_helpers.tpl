@@ -58,6 +58,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if and .Values.projector.enabled (not .Values.qdrant.url) -}}
 {{- fail "projector.enabled needs qdrant.url: an index inside of one process cannot be filled by another" -}}
 {{- end -}}
+{{- if and .Values.federation.enabled (not (and .Values.database.existingSecret .Values.identity.existingSecret)) -}}
+{{- fail "federation.enabled needs database.existingSecret and identity.existingSecret" -}}
+{{- end -}}
 {{- if and .Values.kurrentdb.existingSecret (not .Values.database.existingSecret) -}}
 {{- fail "kurrentdb.existingSecret needs database.existingSecret: read models stay in PostgreSQL" -}}
 {{- end -}}
@@ -150,6 +153,24 @@ capabilities:
 {{- end }}
 {{- end }}
 
+{{/* The claim of a data folder. Takes the values of a persistence. */}}
+{{- define "cairn.claim" -}}
+- metadata:
+    name: data
+    {{- with .annotations }}
+    annotations:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+  spec:
+    accessModes:
+      {{- toYaml .accessModes | nindent 6 }}
+    {{- with .storageClassName }}
+    storageClassName: {{ . | quote }}
+    {{- end }}
+    resources:
+      requests: {storage: {{ .size | quote }}}
+{{- end }}
+
 {{/* Zones first, then machines; neither keeps a pod from starting. Takes a dict of root and component. */}}
 {{- define "cairn.spread" -}}
 {{- range $key := list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
@@ -171,19 +192,26 @@ topologySpreadConstraints:
 {{- else }}
   {{- include "cairn.spread" . | trim | nindent 2 }}
 {{- end }}
-{{- with .values.nodeSelector }}
+{{- with include "cairn.choice" .values | trim }}
+{{ . }}
+{{- end }}
+{{- end }}
+
+{{/* Which machines, as the values of a component say. */}}
+{{- define "cairn.choice" -}}
+{{- with .nodeSelector }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .values.tolerations }}
+{{- with .tolerations }}
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .values.affinity }}
+{{- with .affinity }}
 affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .values.priorityClassName }}
+{{- with .priorityClassName }}
 priorityClassName: {{ . | quote }}
 {{- end }}
 {{- end }}
