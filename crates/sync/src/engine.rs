@@ -45,8 +45,9 @@ pub const MAX_SESSIONS: usize = 256;
 pub const MAX_PULLS: usize = 2;
 /// The most pulls of the other side that wait to be answered.
 pub const MAX_SERVING: usize = 64;
-/// The most bytes that are sent without being asked for before a receipt comes.
-pub const PUSH_CREDIT: usize = 1024 * 1024;
+/// How many bytes are sent without being asked for before a receipt comes, and then no more. With the batch that exceeds them, it is what is sent
+/// twice when a connection breaks.
+pub const PUSH_CREDIT: usize = 112 * 1024;
 /// The most spaces that a peer can offer and nobody has decided on.
 pub const MAX_OFFERED: usize = 64;
 /// The most chains of which is noted how far the other side of a connection has them.

@@ -31,8 +31,8 @@ pub const NEWEST_VERSION: u32 = 1;
 pub const MAX_FRAME_BYTES: usize = 384 * 1024;
 /// The most entries of one batch: their signatures take some 50 ms to check.
 pub const MAX_BATCH_ENTRIES: usize = 1_000;
-/// A batch is full when its entries have this many bytes: what at most is sent twice after a cut.
-pub const BATCH_BYTES: usize = 256 * 1024;
+/// A batch is full when its entries have this many bytes. With what was sent without being asked for, it is what is sent twice after a cut.
+pub const BATCH_BYTES: usize = 112 * 1024;
 /// The most spaces that a frame speaks of.
 pub const MAX_SPACES: usize = 1_024;
 /// The most chains of a space that a frame speaks of.
