@@ -12,6 +12,7 @@ use cairn_sync::control::Control;
 use cairn_sync::entry::{Entry, EntryKind, Header};
 use cairn_sync::key::{BrainKey, DeviceKey, Epoch, Hash};
 use cairn_sync::shared::{SharedEvent, shared_name};
+use cairn_sync::succession::{BrainSecret, Succession};
 use cairn_sync::wire::{Batch, Frame, Head, Receipt};
 use ed25519_dalek::SigningKey;
 use uuid::Uuid;
@@ -75,4 +76,12 @@ fn the_manual_has_the_bytes_that_this_program_makes() {
     let head = Head { chain: chain.tag(), number: 1, hash: claim.hash().tag() };
     let receipt = Receipt::sign(claim.space(), vec![head], 1_790_000_000_500, &device);
     says("receipt_signature", &receipt.signature);
+    let next = SigningKey::from_bytes(&[4; 32]);
+    let prepared = Succession::first(BrainKey::of(&brain)).prepare(&brain, BrainKey::of(&next)).expect("prepared");
+    let changed = prepared.change(&next).expect("changed");
+    says("succession", &changed.to_bytes());
+    let later = BrainSecret::of(next, changed).expect("it signs now");
+    let certificate = later.certify(DeviceKey::of(&device), Epoch([5; 16]), 1_790_000_001_000);
+    says("later_certificate", &certificate.to_bytes());
+    says("roster", &later.list(7, vec![DeviceKey::of(&device)]).to_bytes());
 }
