@@ -1,6 +1,7 @@
 //! Brains on a bad network, driven through the engine: connections break, frames are lost, clocks differ, brains crash and start again, some are restored from
 //! old backups, one lies. Whatever happened: once all meet again, all hold the same, nothing that an honest brain has said is lost, and what was
-//! erased is nowhere. Each run follows from its seed, which a failure names; `TEST_CAIRN_SEED` runs one alone, `TEST_CAIRN_SEEDS` that many.
+//! erased is nowhere. Each run follows from its seed, which a failure names; `TEST_CAIRN_SEED` runs one alone, `TEST_CAIRN_SEEDS`
+//! all below that number, `TEST_CAIRN_FIRST` those from one on.
 
 #[path = "network/keys.rs"]
 mod keys;
@@ -548,6 +549,8 @@ fn run(seed: u64) {
             let header = entry.header();
             let may_read = header.kind.lane() == Lane::Control
                 || header.author == node.brain()
+                // What it says in the clear to whom it should not, it has told itself.
+                || world.liar().is_some_and(|liar| world.nodes[liar].brain() == header.author)
                 || node.brain() == owner.brain()
                 || has_been_reader(owner, space, node.brain());
             assert!(may_read, "seed {seed}: brain {who} has only kept it for others, and can read {header:?}");
@@ -610,7 +613,8 @@ fn brains_on_a_bad_network_come_to_hold_the_same() {
         return run(seed.parse().expect("a number"));
     }
     let seeds = std::env::var("TEST_CAIRN_SEEDS").map_or(SEEDS, |seeds| seeds.parse().expect("a number"));
-    let next = AtomicU64::new(0);
+    let first = std::env::var("TEST_CAIRN_FIRST").map_or(0, |first| first.parse().expect("a number"));
+    let next = AtomicU64::new(first);
     let work = || {
         let take = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < seeds);
         std::iter::from_fn(take).for_each(run);
