@@ -316,12 +316,9 @@ impl Space {
     /// What an entry counts for, with the writer that its certificate names.
     pub fn standing(&self, header: &Header, writer: Option<Writer>) -> Standing {
         let place = (header.epoch, header.kind.lane());
-        let written = writer.map(|writer| self.writes(header.author, writer, place, header.number));
-        if let Some(Err(reason)) = written {
-            return Standing::Held(reason);
-        }
+        let written = writer.map_or(Ok(()), |writer| self.writes(header.author, writer, place, header.number));
         if header.author == self.owner {
-            return Standing::Full;
+            return written.map_or_else(Standing::Held, |()| Standing::Full);
         }
         if header.kind == EntryKind::Control {
             return Standing::Held(Reason::OwnerOnly);
@@ -329,6 +326,9 @@ impl Space {
         let Some(grant) = self.grants.get(&header.grant) else { return Standing::Held(Reason::NoGrant) };
         if grant.to != header.author {
             return Standing::Held(Reason::OtherBrain);
+        }
+        if let Err(reason) = written {
+            return Standing::Held(reason);
         }
         if header.kind == EntryKind::Decision {
             return Standing::Full;
