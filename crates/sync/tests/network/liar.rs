@@ -120,7 +120,7 @@ impl World {
         };
         let entry = self.theft.get_or_insert_with(|| Entry::sign(header, payload, &node.device).expect("small"));
         let made = identity(&owner.key, &node.device, Epoch([200; 16]), 0).certificate;
-        Frame::Batch(Batch::of(chain_of(entry), &[entry.clone()], Some(made), false).0).to_bytes()
+        Frame::Batch(Batch::of(chain_of(entry), std::slice::from_ref(entry), Some(made), false).0).to_bytes()
     }
 
     /// An entry in the owner's name that the liar has signed.
