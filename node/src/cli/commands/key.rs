@@ -58,7 +58,7 @@ async fn show(client: &Client, screen: &Screen) -> Result<(), CliError> {
 async fn prepare(client: &Client, screen: &Screen, args: &KeyPrepareArgs) -> Result<(), CliError> {
     let known: Key = client.get(&["sharing", "key"]).send().await?.read()?;
     if !known.prepared && known.here {
-        let (words, next) = next_key().map_err(|error| CliError::usage(&error.to_string(), "try again"))?;
+        let (words, next) = next_key().map_err(|error| CliError::usage(error.to_string(), "try again"))?;
         if !screen.json {
             screen.print(&lines(&words))?;
             screen.note(
