@@ -31,7 +31,7 @@ pub enum EntryKind {
     Decision,
     /// A memory's fields: claims, retractions, rejections.
     Claim,
-    /// A memory's text or an ordered list: a change of Automerge.
+    /// A change of a memory's text.
     Change,
     /// What a member would like the owner to say about the space.
     Wish,
