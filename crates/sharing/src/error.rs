@@ -70,7 +70,7 @@ pub enum SharingError {
     #[error("these are not the 24 words of a key, in their order; `cairn key prepare` has shown them")]
     InvalidWords,
     /// The key cannot be kept.
-    #[error("the brain's new key cannot be kept where this node keeps it: {0}")]
+    #[error("the file of the brain's later key cannot be read or written: {0}; see CAIRN_SHARING_KEY")]
     KeyNotKept(std::io::Error),
     /// There is no such device of this brain's, or it is this one.
     #[error("brain has no other device {0}; see `cairn device list`")]

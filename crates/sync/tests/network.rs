@@ -434,14 +434,18 @@ impl World {
     fn renew(&mut self) {
         for who in 0..self.nodes.len() {
             if std::mem::take(&mut self.nodes[who].epoch_lost) {
-                let epoch = Epoch(self.random.random());
-                self.begin_epoch(who, epoch);
-                let node = &mut self.nodes[who];
-                let certificate = node.disk.certificates[&(node.brain(), epoch)].clone();
-                node.engine.renew(certificate);
-                self.resume(who);
+                self.go_on_anew(who);
             }
         }
+    }
+
+    fn go_on_anew(&mut self, who: usize) {
+        let epoch = Epoch(self.random.random());
+        self.begin_epoch(who, epoch);
+        let node = &mut self.nodes[who];
+        let certificate = node.disk.certificates[&(node.brain(), epoch)].clone();
+        node.engine.renew(certificate);
+        self.resume(who);
     }
 
     fn begin_epoch(&mut self, who: usize, epoch: Epoch) {

@@ -29,6 +29,18 @@ impl Service {
         secret.list(known.map_or(1, |known| known.number() + 1).max(now()), devices)
     }
 
+    /// Keeps, and tells everybody, which the brain's devices are from here on.
+    pub(super) async fn list(
+        &mut self,
+        secret: &BrainSecret,
+        change: impl FnOnce(&mut Vec<DeviceKey>),
+    ) -> Result<(), SharingError> {
+        let roster = self.roster(secret, change);
+        self.keeper.keep_roster(&roster, None, None).await?;
+        let effects = self.engine.say_roster(roster, now());
+        self.carry_out(effects, &mut VecDeque::new()).await
+    }
+
     /// Lets a device in that has shown the secret of an invitation.
     pub(super) async fn let_in(
         &mut self,
@@ -145,10 +157,7 @@ impl Service {
         if !listed || device == self.engine.own_device() {
             return Err(SharingError::NoDevice(device));
         }
-        let roster = self.roster(&secret, |devices| devices.retain(|listed| *listed != device));
-        self.keeper.keep_roster(&roster, None, None).await?;
-        let effects = self.engine.say_roster(roster, now());
-        self.carry_out(effects, &mut VecDeque::new()).await?;
+        self.list(&secret, |devices| devices.retain(|listed| *listed != device)).await?;
         self.retire().await
     }
 

@@ -42,11 +42,9 @@ impl Service {
         let secret = self.secret().ok_or(SharingError::NotTheKey)?;
         let prepared = secret.succession().prepare(secret.key(), next)?;
         let secret = BrainSecret::of(secret.key().clone(), prepared).ok_or(SharingError::NotTheKey)?;
-        let roster = self.roster(&secret, |_| {});
-        self.keeper.keep_roster(&roster, None, None).await?;
+        self.list(&secret, |_| {}).await?;
         info!("the key that comes next is named");
-        let effects = self.engine.say_roster(roster, now());
-        self.carry_out(effects, &mut VecDeque::new()).await
+        Ok(())
     }
 
     /// Puts the key in place that was named to come next; or the one that signs now on this device.
@@ -78,10 +76,7 @@ impl Service {
         if let Some(secret) = self.secret().filter(|_| self.engine.lists_by_an_old_key()) {
             // It was restored from a backup of before.
             let own = self.engine.own_device();
-            let roster = self.roster(&secret, |devices| devices.push(own));
-            self.keeper.keep_roster(&roster, None, None).await?;
-            let effects = self.engine.say_roster(roster, now());
-            self.carry_out(effects, &mut VecDeque::new()).await?;
+            self.list(&secret, |devices| devices.push(own)).await?;
         }
         for (space, brain) in self.engine.to_be_succeeded() {
             match self.engine.succeed(space, brain, self.keeper.stamp().hlc) {

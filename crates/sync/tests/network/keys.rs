@@ -1,9 +1,8 @@
 //! Keys of brains that follow each other. The words of the next one are known to all devices of a brain, as its owner has them on paper.
 
-use cairn_sync::key::{BrainKey, Epoch};
+use cairn_sync::key::BrainKey;
 use cairn_sync::succession::{BrainSecret, Succession};
 use ed25519_dalek::SigningKey;
-use rand::Rng;
 
 use super::World;
 use super::node::Node;
@@ -55,12 +54,7 @@ impl World {
         let node = &mut self.nodes[who];
         node.keys.push(made.succession().current());
         node.engine.set_keys(node.keys.clone());
-        let epoch = Epoch(self.random.random());
-        self.begin_epoch(who, epoch);
-        let node = &mut self.nodes[who];
-        let certificate = node.disk.certificates[&(node.brain(), epoch)].clone();
-        node.engine.renew(certificate);
-        self.resume(who);
+        self.go_on_anew(who);
         self.succeed();
     }
 

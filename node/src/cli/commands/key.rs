@@ -59,7 +59,11 @@ async fn prepare(client: &Client, screen: &Screen, args: &KeyPrepareArgs) -> Res
     let known: Key = client.get(&["sharing", "key"]).send().await?.read()?;
     if !known.prepared && known.here {
         let (words, next) = next_key().map_err(|error| CliError::usage(error.to_string(), "try again"))?;
-        if !screen.json {
+        // They are shown before the key is named: should the answer be lost, they are not.
+        if screen.json {
+            let made = json!({ "words": words.as_str(), "key": next });
+            screen.print_json(&serde_json::value::to_raw_value(&made).expect("plain fields"))?;
+        } else {
             screen.print(&lines(&words))?;
             screen.note(
                 "Write them down, in their order, and keep them away from this machine: nothing shows them again.",
@@ -69,10 +73,6 @@ async fn prepare(client: &Client, screen: &Screen, args: &KeyPrepareArgs) -> Res
             screen.confirm("Have you written them down?")?;
         }
         let answer = client.put(&["sharing", "key", "next"]).json(json!({ "key": next })).send().await?;
-        if screen.json {
-            let made = json!({ "words": words.as_str(), "key": next });
-            return screen.print_json(&serde_json::value::to_raw_value(&made).expect("plain fields"));
-        }
         answer.read::<Key>()?;
         screen.note(
             "The next key is named. `cairn key change` puts it in place, with these words, when you need it.",
