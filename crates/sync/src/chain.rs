@@ -155,16 +155,16 @@ impl Chain {
     }
 
     /// Compares an entry with the one that is known by its number; freezes the chain where they differ. Gives the proof where it is
-    /// news: the first one, or one of an earlier fork.
+    /// news: the first one, one of an earlier fork, or one of the same that takes more away. So all who have heard of the same proofs
+    /// hold the same to count, in whatever order they heard of them.
     pub fn compare(&mut self, known: &Entry, other: &Entry) -> Option<&Fork> {
         debug_assert_eq!(known.header().number, other.header().number);
-        let number = known.header().number;
-        let is_news = self.fork.as_ref().is_none_or(|fork| number < fork.number());
-        if known.hash() == other.hash() || !is_news {
+        if known.hash() == other.hash() {
             return None;
         }
-        self.fork = Some(Fork { known: Box::new(known.clone()), other: Box::new(other.clone()) });
-        self.fork.as_ref()
+        let proof = Fork { known: Box::new(known.clone()), other: Box::new(other.clone()) };
+        let is_news = self.fork.as_ref().is_none_or(|fork| proof.place() < fork.place());
+        is_news.then(|| &*self.fork.insert(proof))
     }
 }
 
@@ -180,10 +180,15 @@ impl Fork {
         self.known.header().number
     }
 
+    /// Its number, and that of the last entry that belongs to neither of the two publications.
+    fn place(&self) -> (u64, u64) {
+        (self.number(), self.sound())
+    }
+
     /// The number of the last entry that does not belong to a publication with a fork in it.
     fn sound(&self) -> u64 {
-        let header = self.known.header();
-        header.number.saturating_sub(1 + u64::from(header.preceding))
+        let preceding = self.known.header().preceding.max(self.other.header().preceding);
+        self.number().saturating_sub(1 + u64::from(preceding))
     }
 
     /// Whether it proves what it says, to somebody who has seen neither entry before: both were checked against a certificate when
@@ -290,6 +295,32 @@ mod tests {
         assert_eq!(chain.complete(), 3);
         chain.compare(&second, &part(3, first.hash(), (1, 0), "another second"));
         assert_eq!(chain.complete(), 1);
+    }
+
+    #[test]
+    fn of_several_proofs_the_same_holds_in_any_order() {
+        let one = part(1, Hash::NONE, (0, 0), "one");
+        let two = part(2, one.hash(), (0, 2), "two of three");
+        let three = part(3, two.hash(), (1, 1), "three");
+        let (lone, third) = (part(3, Hash::NONE, (0, 0), "of another"), part(3, Hash::NONE, (0, 1), "of a third"));
+        let earlier = part(2, one.hash(), (0, 0), "another two");
+        let proofs = [(&lone, &third), (&lone, &three), (&third, &three), (&two, &earlier)];
+        let complete = |order: &[usize]| {
+            let mut chain = Chain::new(id());
+            for entry in [&one, &two, &three, &part(4, three.hash(), (2, 0), "four")] {
+                chain.offer(entry);
+            }
+            order.iter().for_each(|at| drop(chain.compare(proofs[*at].0, proofs[*at].1).cloned()));
+            chain.complete()
+        };
+        assert_eq!(complete(&[0]), 2, "as far as two know who have seen neither");
+        for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [2, 0, 1]] {
+            assert_eq!(complete(&order), 1);
+        }
+        for order in [[3, 0, 1], [0, 3, 1], [1, 0, 3]] {
+            assert_eq!(complete(&order), 1, "the earliest");
+        }
+        assert_eq!(complete(&[3]), 1);
     }
 
     #[test]

@@ -6,10 +6,11 @@ mod brain;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use cairn_sync::chain::{Fork, chain_of};
 use cairn_sync::engine::Input;
-use cairn_sync::entry::Lane;
+use cairn_sync::entry::{Entry, Lane};
 
-use brain::{Brain, brains, two};
+use brain::{Brain, brains, keys, two};
 
 fn talk_on(sides: &mut [Brain; 2], mut waiting: VecDeque<(usize, Bytes)>) {
     while let Some((from, frame)) = waiting.pop_front() {
@@ -18,8 +19,8 @@ fn talk_on(sides: &mut [Brain; 2], mut waiting: VecDeque<(usize, Bytes)>) {
     }
 }
 
-#[test]
-fn what_is_said_while_two_greet_each_other_comes() {
+/// Two who share a space, in which the first has written.
+fn sharing() -> [Brain; 2] {
     let mut sides = two();
     let mut waiting = VecDeque::new();
     for step in ["begin", "offer"] {
@@ -33,6 +34,36 @@ fn what_is_said_while_two_greet_each_other_comes() {
         let waiting = sides[who].act(step, brains()[1 - who]).into_iter().map(|frame| (who, frame)).collect();
         talk_on(&mut sides, waiting);
     }
+    sides
+}
+
+/// Each has heard of another fork of one chain, while they did not meet.
+#[test]
+fn who_can_prove_an_earlier_fork_shows_it_to_one_who_can_prove_a_later_one() {
+    let mut sides = sharing();
+    let entries: Vec<Entry> = sides[0].kept.values().cloned().collect();
+    let of_content = |entry: &&Entry| entry.header().kind.lane() == Lane::Content;
+    let content: Vec<&Entry> = entries.iter().filter(of_content).collect();
+    for (side, known) in sides.iter_mut().zip([content[2], content[1]]) {
+        let other =
+            Entry::sign(known.header().clone(), Bytes::from_static(b"another"), &keys(1).1).expect("small");
+        side.engine.restore_fork(&Fork { known: Box::new(known.clone()), other: Box::new(other) });
+    }
+    let chain = chain_of(content[0]);
+    let mut hellos = VecDeque::new();
+    for who in [0, 1] {
+        let device = sides[who].other;
+        sides[who].input(Input::Disconnected { device });
+        hellos.extend(sides[who].meet().into_iter().map(|frame| (who, frame)));
+    }
+    talk_on(&mut sides, hellos);
+    let proven = sides.each_ref().map(|side| side.engine.replica().chain(chain)?.fork().map(Fork::number));
+    assert_eq!(proven, [Some(2), Some(2)]);
+}
+
+#[test]
+fn what_is_said_while_two_greet_each_other_comes() {
+    let mut sides = sharing();
     let a = brains()[0];
     assert_eq!(sides[1].holds()[&(a, Lane::Content)], 3);
     // Another connection in place of this one.

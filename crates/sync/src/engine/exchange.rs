@@ -1,7 +1,8 @@
 //! What brains that know each other exchange: how far they are, entries, receipts and proofs.
 
 use super::{
-    Effect, Engine, Load, MAX_HEADS, MAX_OFFERED, MAX_PULLS, MAX_SERVING, News, PUSH_CREDIT, STALLED_MS, Why,
+    Effect, Engine, Load, MAX_HEADS, MAX_OFFERED, MAX_PULLS, MAX_SERVING, News, PUSH_CREDIT, STALLED_MS, Session,
+    Why,
 };
 use crate::chain::{Chain, ChainId, chain_of};
 use crate::entry::{Entry, Lane};
@@ -220,8 +221,9 @@ impl Engine {
         let proofs: Vec<(SpaceId, Tag)> = session
             .forked
             .iter()
-            .filter(|(space, tag)| self.wants(*space, None, now) && !self.has_fork(*space, *tag))
-            .filter(|place| session.proofs.get(place).is_none_or(|at| now >= at.saturating_add(STALLED_MS)))
+            .filter(|(space, tag)| {
+                self.wants(*space, None, now) && self.asks_for_proof(session, (*space, *tag), now)
+            })
             .copied()
             .collect();
         // First what says what counts, then what nothing is known of, which may be that too.
@@ -240,9 +242,12 @@ impl Engine {
         }
     }
 
-    fn has_fork(&self, space: SpaceId, chain: Tag) -> bool {
-        let chain = self.tags.get(&(space, chain)).and_then(|chain| self.replica.chain(*chain));
-        chain.is_some_and(|chain| chain.fork().is_some())
+    /// Whether to ask for the proof of a fork that the other side has: until there is one, and once where there is, for theirs may be of an
+    /// earlier fork.
+    fn asks_for_proof(&self, session: &Session, (space, chain): (SpaceId, Tag), now: u64) -> bool {
+        let known = self.tags.get(&(space, chain)).and_then(|chain| self.replica.chain(*chain));
+        let has_one = known.is_some_and(|chain| chain.fork().is_some());
+        session.proofs.get(&(space, chain)).is_none_or(|at| !has_one && now >= at.saturating_add(STALLED_MS))
     }
 
     /// Asks for what is wanted, as much at once as is allowed.

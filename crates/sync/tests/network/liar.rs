@@ -25,16 +25,18 @@ impl World {
     /// The last brain says two things with one number: one to some, the other to the rest.
     pub fn fork(&mut self) {
         let Some(liar) = self.liar() else { return };
-        let (one, other) = (self.claim(liar), self.claim(liar));
+        let mut some = || (0..self.random.random_range(1..4)).map(|_| self.claim(liar)).collect::<Vec<Said>>();
+        let (one, other) = (some(), some());
         let node = &self.nodes[liar];
-        let branch = |said: Said| node.engine.publish(self.space, &[vec![said]], node.clock);
+        let branch = |said: Vec<Said>| node.engine.publish(self.space, &[said], node.clock);
         let (Ok(one), Ok(other)) = (branch(one), branch(other)) else { return };
         let certificate = node.disk.certificates.get(&(node.brain(), node.epoch())).cloned();
         let certificate =
             certificate.unwrap_or_else(|| identity(&node.key, &node.device, node.epoch(), 0).certificate);
         let (lie, _) = Batch::of(chain_of(&other[0]), &other, Some(certificate), false);
+        let (links, random) = (&self.links, &mut self.random);
         let told: Vec<usize> =
-            (0..liar).filter(|to| to % 2 == 0 && self.links.contains_key(&(liar, *to))).collect();
+            (0..liar).filter(|to| links.contains_key(&(liar, *to)) && random.random_bool(0.5)).collect();
         for to in &told {
             let frame = Frame::Batch(lie.clone()).to_bytes();
             self.links.get_mut(&(liar, *to)).expect("it is there").push_back(frame);
