@@ -1,14 +1,13 @@
 //! Keeps in the log what the engine says is to be kept, and makes memories of what is shared.
 
+mod peers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use cairn_command::{Handler, RegisterPrincipal, envelope};
+use cairn_command::{Handler, envelope};
 use cairn_domain::claim::Standing;
-use cairn_domain::event::{
-    ChainBegun, DevicesListed, EpochBegun, EpochWanted, Event, ForkProven, InvitationEnded, MemoryEvent, Metadata,
-    PeerEvent, PeerInvited, PeerKnown, Shared, SpaceEntry, SpaceEvent, SpaceReceived, StandingChanged,
-};
+use cairn_domain::event::{Event, MemoryEvent, Metadata, Shared, SpaceEntry, SpaceEvent, StandingChanged};
 use cairn_domain::id::{EventId, MemoryId, memory_of_stream, memory_stream};
 use cairn_domain::principal::{Origin, Principal};
 use cairn_domain::truth::Truth;
@@ -16,23 +15,19 @@ use cairn_event_store::{
     AppendError, Direction, ExpectedRevision, NewAppend, NewEvent, Revision, StreamAppend, Tracking,
 };
 use cairn_sync::certificate::Certificate;
-use cairn_sync::chain::{ChainId, Fork, chain_of};
-use cairn_sync::engine::{Engine, Invitation, Peer};
+use cairn_sync::chain::{ChainId, chain_of};
+use cairn_sync::engine::Engine;
 use cairn_sync::entry::{Entry, EntryKind, Lane};
-use cairn_sync::key::{BrainKey, Epoch, Hash, SpaceId};
-use cairn_sync::roster::Roster;
+use cairn_sync::key::{BrainKey, SpaceId};
 use cairn_sync::shared::{
     InvalidShared, SharedEvent, command_of, creates, entry_id, origin_of, principal_of, publication_of,
     shared_name,
 };
 use cairn_sync::space::{self, Space};
-use cairn_sync::wire::Receipt;
 use uuid::Uuid;
 
 use crate::error::SharingError;
-use crate::names::{
-    chain_stream, encode, encode_header, epoch_stream, invitation_stream, peer_stream, read_entry, space_stream,
-};
+use crate::names::{chain_stream, encode, encode_header, read_entry};
 
 /// How many entries are kept in one append, and how many memories are destroyed.
 pub(crate) const KEPT_AT_ONCE: usize = 500;
@@ -94,122 +89,6 @@ impl Keeper {
         Ok(())
     }
 
-    /// Keeps the certificate of an author before the first entry of theirs.
-    ///
-    /// # Errors
-    /// When the log does not answer.
-    pub async fn keep_certificate(&self, space: SpaceId, certificate: &Certificate) -> Result<(), SharingError> {
-        let certificate = encode(&certificate.to_bytes());
-        self.add(space_stream(space), Event::Space(SpaceEvent::ChainBegun(ChainBegun { certificate }))).await
-    }
-
-    /// Keeps that this device goes on in another epoch.
-    ///
-    /// # Errors
-    /// When the log does not answer.
-    pub async fn keep_epoch(&self, certificate: &Certificate) -> Result<(), SharingError> {
-        let certificate = encode(&certificate.to_bytes());
-        self.add(epoch_stream(), Event::Space(SpaceEvent::EpochBegun(EpochBegun { certificate }))).await
-    }
-
-    /// Keeps the proof of a fork.
-    ///
-    /// # Errors
-    /// When the log does not answer.
-    pub async fn keep_fork(&self, fork: &Fork) -> Result<(), SharingError> {
-        let proven = ForkProven { known: encode_header(&fork.known), other: encode_header(&fork.other) };
-        self.add(space_stream(fork.known.space()), Event::Space(SpaceEvent::ForkProven(proven))).await
-    }
-
-    /// Keeps what somebody has received.
-    ///
-    /// # Errors
-    /// When the log does not answer.
-    pub async fn keep_receipt(&self, by: BrainKey, receipt: &Receipt) -> Result<(), SharingError> {
-        let received = SpaceReceived { by: by.to_string(), receipt: encode(&receipt.to_bytes()) };
-        self.add(space_stream(receipt.space), Event::Space(SpaceEvent::Received(received))).await
-    }
-
-    /// Keeps what is known of a peer; the first time it is also registered as one who writes.
-    ///
-    /// # Errors
-    /// When the log does not answer.
-    pub async fn keep_peer(
-        &self,
-        brain: BrainKey,
-        peer: &Peer,
-        invitation: Option<Hash>,
-    ) -> Result<(), SharingError> {
-        let known = self.fact(Event::Peer(PeerEvent::Known(known(peer))));
-        let stream = |stream, event| StreamAppend { stream, expected: ExpectedRevision::Any, events: vec![event] };
-        let mut streams = vec![stream(peer_stream(brain), known)];
-        if let Some(secret) = invitation {
-            let ended = PeerEvent::InvitationEnded(InvitationEnded { secret: secret.to_string() });
-            streams.push(stream(invitation_stream(), self.fact(Event::Peer(ended))));
-        }
-        self.handler.append(NewAppend { streams, tracking: None }).await?;
-        let register = RegisterPrincipal {
-            id: principal_of(brain),
-            name: peer.name.clone(),
-            ceiling: Truth::User,
-            origin: origin_of(brain),
-        };
-        match self.handler.register_principal(register, &self.by).await {
-            // It was registered before.
-            Ok(_) | Err(cairn_command::CommandError::Principal { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Keeps which devices write for a brain, as it has signed them, with the certificate of one that was let in by an invitation, or that
-    /// goes on in another epoch.
-    ///
-    /// # Errors
-    /// When the log does not answer.
-    pub async fn keep_roster(
-        &self,
-        roster: &Roster,
-        certificate: Option<&Certificate>,
-        invitation: Option<Hash>,
-    ) -> Result<(), SharingError> {
-        let listed = listed(roster, certificate);
-        let ended = invitation.map(|secret| {
-            let ended = PeerEvent::InvitationEnded(InvitationEnded { secret: secret.to_string() });
-            (invitation_stream(), Event::Peer(ended))
-        });
-        self.add_all([(peer_stream(roster.brain()), listed)].into_iter().chain(ended)).await
-    }
-
-    /// Keeps that this brain has another key, by which this device writes in another epoch.
-    ///
-    /// # Errors
-    /// When the log does not answer.
-    pub async fn keep_change(&self, roster: &Roster, certificate: &Certificate) -> Result<(), SharingError> {
-        let begun = EpochBegun { certificate: encode(&certificate.to_bytes()) };
-        let begun = Event::Space(SpaceEvent::EpochBegun(begun));
-        self.add_all([(peer_stream(roster.brain()), listed(roster, None)), (epoch_stream(), begun)]).await
-    }
-
-    /// Keeps that this device is another brain's from here on, and by which device it was let in.
-    ///
-    /// # Errors
-    /// When the log does not answer.
-    pub async fn keep_joined(&self, certificate: &Certificate, by: &Peer) -> Result<(), SharingError> {
-        let known = Event::Peer(PeerEvent::Known(known(by)));
-        let certified = encode(&certificate.to_bytes());
-        let begun = Event::Space(SpaceEvent::EpochBegun(EpochBegun { certificate: certified }));
-        self.add_all([(peer_stream(certificate.brain()), known), (epoch_stream(), begun)]).await
-    }
-
-    /// Keeps that this device says nothing more before it has a certificate for an epoch.
-    ///
-    /// # Errors
-    /// When the log does not answer.
-    pub async fn keep_wanted(&self, epoch: Epoch) -> Result<(), SharingError> {
-        let wanted = EpochWanted { epoch: hex::encode(epoch.0) };
-        self.add(epoch_stream(), Event::Space(SpaceEvent::EpochWanted(wanted))).await
-    }
-
     async fn add_all(&self, events: impl IntoIterator<Item = (Arc<str>, Event)>) -> Result<(), SharingError> {
         let streams = events.into_iter().map(|(stream, event)| StreamAppend {
             stream,
@@ -218,16 +97,6 @@ impl Keeper {
         });
         self.handler.append(NewAppend { streams: streams.collect(), tracking: None }).await?;
         Ok(())
-    }
-
-    /// Keeps an invitation, by the hash of its secret.
-    ///
-    /// # Errors
-    /// When the log does not answer.
-    pub async fn keep_invitation(&self, secret: Hash, invitation: Invitation) -> Result<(), SharingError> {
-        let Invitation { expires_at, device } = invitation;
-        let invited = PeerInvited { secret: secret.to_string(), expires_at, device };
-        self.add(invitation_stream(), Event::Peer(PeerEvent::Invited(invited))).await
     }
 
     /// Entries that are kept, from a number on.
@@ -439,8 +308,7 @@ impl Keeper {
     ) -> Result<(), SharingError> {
         let chains: Vec<ChainId> = engine.replica().chains(space).map(|chain| chain.id()).collect();
         for chain in chains.into_iter().filter(|chain| chain.lane == Lane::Content) {
-            let device = engine.certificate(chain.author, chain.epoch).map(Certificate::device);
-            if device == Some(engine.own_device()) {
+            if engine.is_by_this_device(chain) {
                 continue;
             }
             let mut from = 1;
@@ -514,21 +382,6 @@ impl Keeper {
             None => drop(self.places.remove(&memory)),
         }
     }
-}
-
-/// A peer as it is kept.
-fn listed(roster: &Roster, certificate: Option<&Certificate>) -> Event {
-    let succession = Some(roster.succession().to_bytes()).filter(|steps| !steps.is_empty());
-    Event::Peer(PeerEvent::DevicesListed(DevicesListed {
-        roster: encode(&roster.to_bytes()),
-        certificate: certificate.map(|certificate| encode(&certificate.to_bytes())),
-        succession: succession.map(|steps| encode(&steps)),
-    }))
-}
-
-fn known(peer: &Peer) -> PeerKnown {
-    let devices = peer.devices.iter().map(|(device, addresses)| (device.to_string(), addresses.clone()));
-    PeerKnown { name: peer.name.clone(), devices: devices.collect(), blocked: peer.blocked }
 }
 
 /// Where a chain's stream must stand for an entry to have its place in it.

@@ -19,7 +19,7 @@ pub use invitation::{InvitationLink, words};
 pub use keeper::Keeper;
 pub use restore::Selections;
 pub use service::{Offering, Resume, Selecting, Sharing, SharingConfig, SharingKey, key_of_words, next_key};
-pub use transport::{Happening, Transport};
+pub use transport::{Happening, Incoming, Transport};
 pub use view::{
     AskedView, DeviceView, ErasureView, GrantView, InvitationView, KeyView, PeerView, ReceiptView, SpaceView,
     View, WishView,

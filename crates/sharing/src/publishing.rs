@@ -31,6 +31,15 @@ const PRIVATE: &str = "private";
 /// What is to be said, with the events it was taken from.
 type Publication = Vec<(Said, EventId)>;
 
+/// What a memory brings with it into a space.
+#[derive(Default)]
+struct Brought {
+    /// What this brain's own have written about it.
+    publications: Vec<Publication>,
+    /// Whether it was in a space before: others may have gone on writing about it.
+    was_shared: bool,
+}
+
 impl Keeper {
     /// How far the log was looked through for what is to be said.
     ///
@@ -55,6 +64,7 @@ impl Keeper {
         let mut publications: BTreeMap<SpaceId, Vec<Publication>> = BTreeMap::new();
         // What is published because its memory came into a space may be among these events itself.
         let mut taken: BTreeSet<EventId> = BTreeSet::new();
+        let mut back: BTreeMap<SpaceId, BTreeSet<MemoryId>> = BTreeMap::new();
         for event in events {
             let Some(memory) = memory_of_stream(&event.stream) else { continue };
             if &*event.event_type == "memory.erased" {
@@ -67,10 +77,14 @@ impl Keeper {
                 let space: Option<SpaceId> = space.as_ref().and_then(|space| space.parse().ok());
                 self.note_place(memory, space);
                 if let Some(space) = space {
-                    let mut said = self.everything(memory, event.revision, space, engine).await?;
+                    let Brought { publications: mut said, was_shared } =
+                        self.everything(memory, event.revision, space, engine).await?;
                     said.iter_mut().for_each(|said| said.retain(|(_, of)| taken.insert(*of)));
                     said.retain(|said| !said.is_empty());
                     publications.entry(space).or_default().extend(said);
+                    if was_shared {
+                        back.entry(space).or_default().insert(memory);
+                    }
                 }
                 continue;
             }
@@ -87,6 +101,9 @@ impl Keeper {
                     _ => publications.push(vec![(said, id)]),
                 }
             }
+        }
+        for (space, memories) in back {
+            self.take_in_missed(space, &memories, engine).await?;
         }
         let mut tracking = events.last().map(|last| Tracking { source: SOURCE.into(), position: last.position.0 });
         let mut all = Vec::new();
@@ -112,8 +129,8 @@ impl Keeper {
             self.places.iter().filter(|(_, place)| **place == space).map(|(memory, _)| *memory).collect();
         let mut all = Vec::new();
         for memory in memories {
-            let said = self.everything(memory, Revision(u64::MAX), space, engine).await?;
-            all.extend(self.say(space, said, None, engine, now).await?);
+            let brought = self.everything(memory, Revision(u64::MAX), space, engine).await?;
+            all.extend(self.say(space, brought.publications, None, engine, now).await?);
         }
         Ok(all)
     }
@@ -190,8 +207,12 @@ impl Keeper {
         until: Revision,
         space: SpaceId,
         engine: &Engine,
-    ) -> Result<Vec<Publication>, SharingError> {
-        let mut publications: Vec<Publication> = Vec::new();
+    ) -> Result<Brought, SharingError> {
+        let mut brought = Brought::default();
+        // With what others have shared, nothing is brought.
+        if until == Revision(0) {
+            return Ok(brought);
+        }
         let stream = memory_stream(memory);
         let mut from = Revision(0);
         loop {
@@ -200,21 +221,22 @@ impl Keeper {
                 let Some(decoded) = decode_memory_event(event).map_err(|_| damaged(event))? else { continue };
                 let metadata = read_metadata(event).map_err(|_| damaged(event))?;
                 let id = EventId::new(event.id);
+                brought.was_shared |= matches!(decoded, MemoryEvent::Shared(_));
                 let is_said = || self.handler.store().event(publication_of(space, id));
                 if metadata.origin.is_peer() || is_said().await?.is_some() {
                     continue;
                 }
                 if let Some(said) = self.said(memory, id, decoded, &metadata, engine).await? {
-                    match publications.last_mut() {
+                    match brought.publications.last_mut() {
                         // Newcomers see the memory as it is, and not how it came about.
                         Some(last) if has_room(last, &said) => last.push((said, id)),
-                        _ => publications.push(vec![(said, id)]),
+                        _ => brought.publications.push(vec![(said, id)]),
                     }
                 }
             }
             match events.last() {
                 Some(last) if events.len() == PAGE && last.revision < until => from = last.revision.next(),
-                _ => return Ok(publications),
+                _ => return Ok(brought),
             }
         }
     }

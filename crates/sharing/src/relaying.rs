@@ -31,14 +31,40 @@ impl Keeper {
         if !has_relayed(space, engine) || !engine.may_read(space, now) {
             return Ok(());
         }
+        self.look_again(space, engine, |entry| entry.sealed().is_some()).await
+    }
+
+    /// Takes in what others have said about memories while they were not in the space where it was said.
+    ///
+    /// # Errors
+    /// When the log does not answer or refuses them.
+    pub(crate) async fn take_in_missed(
+        &mut self,
+        space: SpaceId,
+        memories: &BTreeSet<MemoryId>,
+        engine: &Engine,
+    ) -> Result<(), SharingError> {
+        self.look_again(space, engine, |entry| memories.contains(&entry.header().memory)).await
+    }
+
+    /// Makes memories of those entries of other devices in a space of which none were made.
+    async fn look_again(
+        &mut self,
+        space: SpaceId,
+        engine: &Engine,
+        of: impl Fn(&Entry) -> bool,
+    ) -> Result<(), SharingError> {
         let chains: Vec<ChainId> = engine.replica().chains(space).map(|chain| chain.id()).collect();
         for chain in chains.into_iter().filter(|chain| chain.lane == Lane::Content) {
+            if engine.is_by_this_device(chain) {
+                continue;
+            }
             let mut from = 1;
             loop {
                 let mut entries = self.load(chain, from, KEPT_AT_ONCE).await?;
                 let count = entries.len();
                 from += count as u64;
-                entries.retain(|entry| entry.sealed().is_some());
+                entries.retain(&of);
                 self.make_memories(engine.opened(space, entries), engine).await?;
                 if count < KEPT_AT_ONCE {
                     break;

@@ -230,7 +230,10 @@ impl Service {
                 self.input(Input::Connected { device }).await
             }
             Happening::Disconnected { device } => self.input(Input::Disconnected { device }).await,
-            Happening::Frame { device, bytes } => self.input(Input::Frame { device, bytes }).await,
+            Happening::Frame { device, frame } => {
+                let frame = Box::new(frame.read().await);
+                self.input(Input::Read { device, frame }).await
+            }
             Happening::Found { device, addresses } => {
                 self.engine.found(device, addresses);
                 Ok(())

@@ -2,9 +2,44 @@
 
 use bytes::Bytes;
 use cairn_sync::key::DeviceKey;
+use cairn_sync::wire::{Frame, InvalidFrame};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+/// A frame of fewer bytes is read when it is its turn: that takes no longer than handing it over.
+const LARGE_BYTES: usize = 8 * 1024;
+
+type Read = Result<Option<Frame>, InvalidFrame>;
+
+/// A frame that came. A large one is read at once, on another thread, while the service keeps what came before it.
+#[derive(Debug)]
+pub struct Incoming(Reading);
+
+#[derive(Debug)]
+enum Reading {
+    InItsTurn(Bytes),
+    Ahead(JoinHandle<Read>),
+}
+
+impl Incoming {
+    /// Begins to read it, where that takes long. To be called in a runtime.
+    pub fn of(bytes: Bytes) -> Self {
+        Self(match bytes.len() {
+            ..LARGE_BYTES => Reading::InItsTurn(bytes),
+            LARGE_BYTES.. => Reading::Ahead(spawn_blocking(move || Frame::read_ahead(bytes))),
+        })
+    }
+
+    /// What it says.
+    pub(crate) async fn read(self) -> Read {
+        match self.0 {
+            Reading::InItsTurn(bytes) => Frame::parse(bytes),
+            Reading::Ahead(reading) => reading.await.unwrap_or(Err(InvalidFrame::Malformed)),
+        }
+    }
+}
 
 /// What happens on the way between devices.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Happening {
     /// A device is at the other end of a new connection; the transport has proven that it has its key.
     Connected {
@@ -23,7 +58,7 @@ pub enum Happening {
         /// From whom.
         device: DeviceKey,
         /// What.
-        bytes: Bytes,
+        frame: Incoming,
     },
     /// A device that may connect can be found somewhere.
     Found {

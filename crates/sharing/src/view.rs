@@ -104,6 +104,8 @@ pub struct SpaceView {
     pub selection: SelectionChanged,
     /// How many memories are in it here.
     pub memories: usize,
+    /// How many entries about memories this brain has of it; receipts say how many others have.
+    pub entries: u64,
     /// What its members wish that this brain says about it, and nobody has answered.
     pub wishes: Vec<WishView>,
     /// Authors who were found to have said two things at once.
@@ -225,9 +227,7 @@ impl View {
         let receipts =
             engine.receipts().iter().filter(|((_, by), _)| *by != own).map(|((space, by), received)| {
                 // What is said about the space itself is no memory.
-                let content =
-                    engine.replica().chains(*space).map(Chain::id).filter(|chain| chain.lane == Lane::Content);
-                let heads = content.filter_map(|chain| {
+                let heads = content(engine, *space).map(Chain::id).filter_map(|chain| {
                     let receipt = received.chains.get(&chain.tag())?;
                     receipt.heads.iter().find(|head| head.chain == chain.tag()).map(|head| head.number)
                 });
@@ -243,6 +243,7 @@ impl View {
             grants: grants(engine, space.id()),
             selection: selections.get(&space.id()).cloned().unwrap_or_default(),
             memories: places.values().filter(|place| **place == space.id()).count(),
+            entries: content(engine, space.id()).map(Chain::complete).sum(),
             wishes: wishes
                 .iter()
                 .filter(|wish| wish.space == space.id())
@@ -324,6 +325,11 @@ fn erasures(engine: &Engine, space: &Space) -> Vec<ErasureView> {
         members: members.iter().map(|brain| asked(brain, erased)).collect(),
     };
     space.erased().iter().map(view).collect()
+}
+
+/// The chains of a space about memories.
+fn content(engine: &Engine, space: SpaceId) -> impl Iterator<Item = &Chain> {
+    engine.replica().chains(space).filter(|chain| chain.id().lane == Lane::Content)
 }
 
 fn grants(engine: &Engine, space: SpaceId) -> Vec<GrantView> {

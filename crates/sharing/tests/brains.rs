@@ -200,6 +200,25 @@ async fn a_memory_that_loses_its_tag_leaves_the_space_from_then_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_peer_wrote_while_a_memory_was_out_of_the_space_comes_when_it_is_back() {
+    let (anna, bert) = two().await;
+    let memory = anna.note("Tomatoes", &["garden"], "").await;
+    let space = anna.share(&bert, "Garden", "garden", Role::Write).await;
+    bert.until(memory, "the memory", |memory| title(memory) == "Tomatoes").await;
+    anna.set(memory, "tag/garden", Value::Flag(false)).await;
+    anna.until(memory, "that it is out", |memory| memory.space().is_none()).await;
+    bert.set(memory, "title", "Of Bert".into()).await;
+    let marker = bert.note("Marker", &["shed"], "").await;
+    let selection = SelectionChanged { tag: Some("shed".into()), memories: vec![] };
+    bert.sharing.select(Selecting { space, selection }).await.expect("he may");
+    anna.until(marker, "what Bert said after it", |memory| title(memory) == "Marker").await;
+    assert_eq!(title(&anna.memory(memory).await), "Tomatoes");
+    let anna = anna.restart().await;
+    anna.set(memory, "tag/garden", Value::Flag(true)).await;
+    anna.until(memory, "what Bert said meanwhile", |memory| title(memory) == "Of Bert").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_starts_again_goes_on_where_it_was_and_says_nothing_twice() {
     let (anna, bert) = two().await;
     let memory = anna.note("Tomatoes", &["garden"], "").await;

@@ -17,6 +17,7 @@ use cairn_sync::engine::{Effect, Engine, Identity, Input, Offer, Peer, Said};
 use cairn_sync::entry::{Entry, Lane};
 use cairn_sync::key::{BrainKey, DeviceKey, Epoch, SpaceId};
 use cairn_sync::shared::SharedEvent;
+use cairn_sync::wire::Frame;
 use ed25519_dalek::SigningKey;
 use uuid::Uuid;
 
@@ -33,6 +34,8 @@ struct Side {
     /// What the engine took.
     busy: Duration,
     sent: Vec<Bytes>,
+    /// How many entries came.
+    came: usize,
 }
 
 impl Side {
@@ -41,7 +44,7 @@ impl Side {
         let own = DeviceKey::of(&device);
         let certificate = Certificate::make(&brain, own, Epoch([number; 16]), NOW);
         let engine = Engine::new(Identity { device, certificate, name: "A brain".into(), addresses: vec![] });
-        Self { engine, device: own, disk: BTreeMap::new(), busy: Duration::ZERO, sent: Vec::new() }
+        Self { engine, device: own, disk: BTreeMap::new(), busy: Duration::ZERO, sent: Vec::new(), came: 0 }
     }
 
     fn knows(&mut self, other: &Self) {
@@ -107,6 +110,14 @@ fn said(number: u128) -> Said {
     Said { memory, at: Hlc { millis, counter: 0 }, truth: Truth::User, event }
 }
 
+/// How many entries a frame brings.
+fn entries_of(frame: &Bytes) -> usize {
+    match Frame::parse(frame.clone()) {
+        Ok(Some(Frame::Batch(batch))) => batch.len(),
+        _ => 0,
+    }
+}
+
 /// Carries frames to and fro until there are none. Gives round trips and bytes.
 fn settle(one: &mut Side, other: &mut Side) -> (usize, usize) {
     let (mut trips, mut bytes) = (0, 0);
@@ -118,6 +129,7 @@ fn settle(one: &mut Side, other: &mut Side) -> (usize, usize) {
         trips += 1;
         bytes += there.iter().chain(&back).map(Bytes::len).sum::<usize>();
         let (first, second) = (one.device, other.device);
+        other.came += there.iter().map(entries_of).sum::<usize>();
         there.into_iter().for_each(|bytes| other.input(Input::Frame { device: first, bytes }));
         back.into_iter().for_each(|bytes| one.input(Input::Frame { device: second, bytes }));
     }
@@ -164,7 +176,12 @@ fn main() {
         "first sync        {MEMORIES} entries, {:.1} MB, {rate:.0} a second on the receiving core",
         bytes as f64 / 1e6
     );
-    println!("                  {:.0} ms on the sending one", anna.busy.as_secs_f64() * 1e3);
+    let kept = bert.disk.iter().filter(|(chain, _)| chain.author != to).map(|(_, kept)| kept.len());
+    let twice = bert.came - kept.sum::<usize>();
+    println!(
+        "                  {:.0} ms on the sending one, {twice} entries sent twice",
+        anna.busy.as_secs_f64() * 1e3
+    );
     disconnect(&mut anna, &mut bert);
     (anna.busy, bert.busy) = (Duration::ZERO, Duration::ZERO);
     connect(&mut anna, &mut bert);

@@ -28,7 +28,7 @@ use crate::replica::{self, Replica};
 use crate::roster::Roster;
 use crate::space::Space;
 use crate::succession::Succession;
-use crate::wire::{Head, Pull, Receipt, Refusal};
+use crate::wire::{Frame, Head, InvalidFrame, Pull, Receipt, Refusal};
 
 use meeting::{Dialling, Stranger};
 use quota::Quota;
@@ -99,6 +99,13 @@ pub enum Input {
         device: DeviceKey,
         /// What.
         bytes: Bytes,
+    },
+    /// A frame came that was read ahead of its turn ([`Frame::read_ahead`]).
+    Read {
+        /// From whom.
+        device: DeviceKey,
+        /// What came of reading it.
+        frame: Box<Result<Option<Frame>, InvalidFrame>>,
     },
     /// The entries that [`Effect::Load`] asked for, from the first on and without a gap; none where there are none.
     Loaded {
@@ -335,6 +342,8 @@ struct Session {
     reached: BTreeMap<ChainId, u64>,
     /// How far the other side has chains, by what it said alone.
     told: BTreeMap<ChainId, u64>,
+    /// How far the other side was told that this one has chains: it asks for so much by itself.
+    shown: BTreeMap<ChainId, u64>,
     /// Spaces in which something was said before the other side had told how far it is.
     missed: BTreeSet<SpaceId>,
     /// Chains that the other side has asked for, or sent: it is given what is new in them.
@@ -487,7 +496,8 @@ impl Engine {
         match input {
             Input::Connected { device } => self.connected(device, now, &mut effects),
             Input::Disconnected { device } => self.disconnected(device, now, &mut effects),
-            Input::Frame { device, bytes } => self.frame(device, bytes, now, &mut effects),
+            Input::Frame { device, bytes } => self.frame(device, Frame::parse(bytes), now, &mut effects),
+            Input::Read { device, frame } => self.frame(device, *frame, now, &mut effects),
             Input::Loaded { load, entries } => self.loaded(load, entries, now, &mut effects),
             Input::Said(entries) => self.said(entries, now, &mut effects),
             Input::Tick => self.tick(now, &mut effects),

@@ -1,23 +1,22 @@
 //! Between what brains say to each other and what it means. Limits are looked at before anything is read, and nothing that comes out has not been
 //! checked alone.
 
+mod batch;
 mod known;
 mod receipt;
 
 use bytes::Bytes;
-use cairn_domain::clock::Hlc;
-use cairn_domain::id::MemoryId;
-use cairn_domain::truth::Truth;
 use cairn_proto::sync as proto;
 use prost::Message;
-use uuid::Uuid;
 
 use crate::certificate::Certificate;
-use crate::chain::{ChainId, Fork};
-use crate::entry::{Entry, EntryKind, Header, InvalidEntry};
+use crate::chain::Fork;
+use crate::entry::{Entry, Header, InvalidEntry};
 use crate::key::{Epoch, Hash, SpaceId, Tag};
 use crate::roster::Roster;
 
+pub use batch::Batch;
+use batch::read_batch;
 pub use known::KnownPeer;
 use known::{known_peer, read_known_peer};
 pub use receipt::Receipt;
@@ -169,26 +168,6 @@ pub struct Pull {
     pub from: u64,
 }
 
-/// Entries as they came.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Batch {
-    /// The space.
-    pub space: SpaceId,
-    /// The chain.
-    pub chain: Tag,
-    /// The author's certificate, if it came along.
-    pub certificate: Option<Certificate>,
-    /// The number of the first entry.
-    pub first: u64,
-    /// The hash of the header before it.
-    pub previous: Hash,
-    /// Whether there is more.
-    pub more: bool,
-    /// Whether it was asked for.
-    pub asked: bool,
-    entries: Vec<Bytes>,
-}
-
 /// Why somebody will not go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
@@ -204,165 +183,6 @@ pub enum Refusal {
     Invalid,
     /// Something that this program does not know.
     Other,
-}
-
-impl Batch {
-    /// Entries of a chain, one after the other, as far as they fit into one batch. Gives how many did.
-    pub fn of(chain: ChainId, entries: &[Entry], certificate: Option<Certificate>, asked: bool) -> (Self, usize) {
-        let first = entries.first().map(Entry::header);
-        let mut packed = Vec::with_capacity(entries.len().min(MAX_BATCH_ENTRIES));
-        let (mut bytes, mut before) = (0, None);
-        for entry in entries.iter().take(MAX_BATCH_ENTRIES) {
-            bytes += ENTRY_BYTES + entry.payload().or(entry.sealed()).map_or(0, Bytes::len);
-            if bytes > BATCH_BYTES && !packed.is_empty() {
-                break;
-            }
-            packed.push(pack(entry, before).encode_to_vec().into());
-            before = Some(entry.header());
-        }
-        let count = packed.len();
-        let batch = Self {
-            space: chain.space,
-            chain: chain.tag(),
-            certificate,
-            first: first.map_or(0, |header| header.number),
-            previous: first.map_or(Hash::NONE, |header| header.previous),
-            more: count < entries.len(),
-            asked,
-            entries: packed,
-        };
-        (batch, count)
-    }
-
-    /// The answer to who asks for what there is not, or what they may not read.
-    pub fn nothing(pull: Pull) -> Self {
-        Self {
-            space: pull.space,
-            chain: pull.chain,
-            certificate: None,
-            first: 0,
-            previous: Hash::NONE,
-            more: false,
-            asked: true,
-            entries: Vec::new(),
-        }
-    }
-
-    /// How many entries there are.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// Reads and checks its entries.
-    ///
-    /// # Errors
-    /// See [`InvalidFrame`]. None of them is to be taken then.
-    pub fn open(&self, certificate: &Certificate) -> Result<Vec<Entry>, InvalidFrame> {
-        let mut entries: Vec<Entry> = Vec::with_capacity(self.entries.len());
-        for (number, packed) in (self.first..).zip(&self.entries) {
-            let wire = proto::Entry::decode(packed.clone()).map_err(|_| InvalidFrame::Malformed)?;
-            let before = entries.last();
-            let sealed = Some(wire.sealed.clone()).filter(|sealed| !sealed.is_empty());
-            let (header, signature, payload) = unpack(self, number, before, wire, certificate)?;
-            let id = ChainId {
-                space: self.space,
-                author: header.author,
-                epoch: header.epoch,
-                lane: header.kind.lane(),
-            };
-            if id.tag() != self.chain {
-                return Err(InvalidFrame::Unsound("chain"));
-            }
-            let entry = Entry::check(header, signature, payload, certificate)
-                .map_err(|source| InvalidFrame::Entry { number, source })?;
-            if entry.space() != self.space {
-                return Err(InvalidFrame::Unsound("space"));
-            }
-            let entry = if entry.payload().is_none() { entry.with_sealed(sealed) } else { entry };
-            entries.push(entry);
-        }
-        Ok(entries)
-    }
-}
-
-/// An entry without what its place says.
-fn pack(entry: &Entry, before: Option<&Header>) -> proto::Entry {
-    let header = entry.header();
-    let memory = header.memory.uuid();
-    let same_memory = before.map_or(memory.is_nil(), |before| before.memory == header.memory);
-    let same_grant = before.map_or(header.grant == Hash::NONE, |before| before.grant == header.grant);
-    let millis = before.map_or(0, |before| before.at.millis);
-    proto::Entry {
-        signature: Bytes::copy_from_slice(entry.signature()),
-        millis: header.at.millis.wrapping_sub(millis).cast_signed(),
-        counter: header.at.counter,
-        truth: u32::from(header.truth.level()),
-        kind: u32::from(header.kind.code()),
-        memory: if same_memory { Bytes::new() } else { Bytes::copy_from_slice(memory.as_bytes()) },
-        preceding: u32::from(header.preceding),
-        following: u32::from(header.following),
-        grant: if same_grant { Bytes::new() } else { Bytes::copy_from_slice(header.grant.bytes()) },
-        payload: entry.payload().cloned().unwrap_or_default(),
-        payload_hash: match entry.payload() {
-            Some(_) => Bytes::new(),
-            None => Bytes::copy_from_slice(header.payload.bytes()),
-        },
-        payload_bytes: if entry.payload().is_some() { 0 } else { header.payload_bytes },
-        begins: header.space.is_none(),
-        sealed: entry.sealed().cloned().unwrap_or_default(),
-    }
-}
-
-type Unpacked = (Header, [u8; 64], Option<Bytes>);
-
-/// The entry with what its place says.
-fn unpack(
-    batch: &Batch,
-    number: u64,
-    before: Option<&Entry>,
-    wire: proto::Entry,
-    certificate: &Certificate,
-) -> Result<Unpacked, InvalidFrame> {
-    let signature = array(&wire.signature, "signature")?;
-    let last = before.map(Entry::header);
-    let memory = match wire.memory.is_empty() {
-        true => last.map_or(MemoryId::new(Uuid::nil()), |last| last.memory),
-        false => MemoryId::new(Uuid::from_bytes(array(&wire.memory, "memory")?)),
-    };
-    let grant = match wire.grant.is_empty() {
-        true => last.map_or(Hash::NONE, |last| last.grant),
-        false => Hash::new(array(&wire.grant, "grant")?),
-    };
-    let payload = wire.payload_hash.is_empty().then_some(wire.payload);
-    let (payload_hash, payload_bytes) = match &payload {
-        Some(payload) => (Hash::of(payload), u32::try_from(payload.len()).unwrap_or(u32::MAX)),
-        None => (Hash::new(array(&wire.payload_hash, "payload's hash")?), wire.payload_bytes),
-    };
-    let small = |number: u32, what| u16::try_from(number).map_err(|_| InvalidFrame::Unsound(what));
-    let byte = |number: u32, what| u8::try_from(number).map_err(|_| InvalidFrame::Unsound(what));
-    let millis = last.map_or(0, |last| last.at.millis).wrapping_add_signed(wire.millis);
-    let header = Header {
-        space: (!wire.begins).then_some(batch.space),
-        author: certificate.brain(),
-        epoch: certificate.epoch(),
-        number,
-        previous: before.map_or(batch.previous, Entry::hash),
-        grant,
-        at: Hlc { millis, counter: wire.counter },
-        truth: Truth::try_from(byte(wire.truth, "truth")?).map_err(|_| InvalidFrame::Unsound("truth"))?,
-        kind: EntryKind::of(byte(wire.kind, "kind")?),
-        memory,
-        preceding: small(wire.preceding, "publication")?,
-        following: small(wire.following, "publication")?,
-        payload_bytes,
-        payload: payload_hash,
-    };
-    Ok((header, signature, payload))
 }
 
 impl Frame {
@@ -389,7 +209,7 @@ impl Frame {
                 certificate: batch.certificate.as_ref().map(|made| copy(&made.to_bytes())).unwrap_or_default(),
                 first: batch.first,
                 previous: if batch.previous == Hash::NONE { Bytes::new() } else { copy(batch.previous.bytes()) },
-                entries: batch.entries.clone(),
+                entries: batch.packed().to_vec(),
                 more: batch.more,
                 asked: batch.asked,
             }),
@@ -415,6 +235,18 @@ impl Frame {
             }),
         };
         proto::Frame { body: Some(body) }.encode_to_vec().into()
+    }
+
+    /// Reads a frame, and checks the entries of a batch that brings the certificate for it: what takes long need not wait for its turn.
+    ///
+    /// # Errors
+    /// See [`InvalidFrame`].
+    pub fn read_ahead(bytes: Bytes) -> Result<Option<Self>, InvalidFrame> {
+        let mut read = Self::parse(bytes);
+        if let Ok(Some(Self::Batch(batch))) = &mut read {
+            batch.check_ahead();
+        }
+        read
     }
 
     /// Reads a frame. `None` where it is of a kind that this program does not know: a newer one says more.
@@ -560,26 +392,6 @@ fn read_space_heads(heads: proto::SpaceHeads) -> Result<SpaceHeads, InvalidFrame
     }
     let forked = forked.iter().copied().map(Tag).collect();
     Ok(SpaceHeads { space: space(&heads.space)?, heads: unpacked(&heads.chains)?, forked })
-}
-
-fn read_batch(batch: proto::Batch) -> Result<Batch, InvalidFrame> {
-    limited(batch.entries.len(), MAX_BATCH_ENTRIES, "entries")?;
-    if batch.first == 0 && !batch.entries.is_empty() || batch.first > u64::MAX / 2 {
-        return Err(InvalidFrame::Unsound("number"));
-    }
-    Ok(Batch {
-        space: space(&batch.space)?,
-        chain: Tag(array(&batch.chain, "chain")?),
-        certificate: (!batch.certificate.is_empty()).then(|| certificate(&batch.certificate)).transpose()?,
-        first: batch.first,
-        previous: match batch.previous.is_empty() {
-            true => Hash::NONE,
-            false => Hash::new(array(&batch.previous, "hash")?),
-        },
-        more: batch.more,
-        asked: batch.asked,
-        entries: batch.entries,
-    })
 }
 
 fn signed_header(entry: &Entry) -> proto::SignedHeader {

@@ -245,7 +245,12 @@ impl World {
         let Some(&(from, to)) = waiting.choose(&mut self.random) else { return };
         let Some(bytes) = self.links.get_mut(&(from, to)).and_then(VecDeque::pop_front) else { return };
         let device = self.nodes[from].device();
-        self.input(to, Input::Frame { device, bytes });
+        // Both ways of taking one, by turns.
+        let input = match bytes.len() % 2 {
+            0 => Input::Frame { device, bytes },
+            _ => Input::Read { device, frame: Box::new(Frame::read_ahead(bytes)) },
+        };
+        self.input(to, input);
     }
 
     /// A frame is lost, and the connection goes on. What it begins with is not: without that it is none.

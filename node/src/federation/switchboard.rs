@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cairn_federation::{Multiaddr, NetworkEvent, NetworkEvents, Outgoing, SendError};
-use cairn_sharing::Happening;
+use cairn_sharing::{Happening, Incoming};
 use cairn_sync::key::DeviceKey;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -191,7 +191,7 @@ impl Switchboard {
             NetworkEvent::Frame { bytes, .. } => {
                 // What comes over a connection that is being closed is lost with it.
                 if self.ways.uses(device) == Some(way) {
-                    self.told.push_back(Told::Happening(Happening::Frame { device, bytes }));
+                    self.told.push_back(Told::Happening(Happening::Frame { device, frame: Incoming::of(bytes) }));
                 }
             }
             NetworkEvent::Discovered { addresses, .. } => {

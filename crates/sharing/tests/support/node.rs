@@ -18,7 +18,7 @@ use cairn_domain::truth::Truth;
 use cairn_domain::value::Value;
 use cairn_event_store::{Keyring, Sealed, SharedStore, SqliteStore};
 use cairn_sharing::{
-    Happening, Offering, Resume, Sharing, SharingConfig, SharingError, SharingKey, Transport, View,
+    Happening, Incoming, Offering, Resume, Sharing, SharingConfig, SharingError, SharingKey, Transport, View,
 };
 use cairn_sync::control::{Decision, Role};
 use cairn_sync::engine::{BYTES_A_DAY, Offer};
@@ -97,7 +97,7 @@ impl Transport for Wire {
     fn send(&self, device: DeviceKey, frame: Bytes) {
         if locked(&self.hub.links).contains(&(self.own, device)) {
             locked(&self.hub.sent).push(frame.clone());
-            self.hub.tell(device, Happening::Frame { device: self.own, bytes: frame });
+            self.hub.tell(device, Happening::Frame { device: self.own, frame: Incoming::of(frame) });
         }
     }
 

@@ -46,6 +46,12 @@ impl Engine {
         DeviceKey::of(&self.own.device)
     }
 
+    /// Whether this device has made a chain.
+    pub fn is_by_this_device(&self, chain: ChainId) -> bool {
+        let maker = self.certificate(chain.author, chain.epoch).map(Certificate::device);
+        maker == Some(self.own_device())
+    }
+
     /// Whether a device is there.
     pub fn is_there(&self, device: DeviceKey) -> bool {
         self.sessions.get(&device).is_some_and(|session| session.brain.is_some())

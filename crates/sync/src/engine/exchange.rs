@@ -35,6 +35,11 @@ impl Engine {
         let Some(brain) = self.sessions.get(&device).and_then(|session| session.brain) else { return };
         let heads: Vec<SpaceHeads> =
             spaces.iter().filter_map(|space| self.heads_for(brain, *space, now)).collect();
+        let shown = heads.iter().flat_map(|of| of.heads.iter().map(|head| (of.space, head)));
+        let shown = shown.filter_map(|(space, head)| Some((*self.tags.get(&(space, head.chain))?, head.number)));
+        if let Some(session) = self.sessions.get_mut(&device) {
+            session.shown.extend(shown);
+        }
         for part in heads.chunks(MAX_SPACES) {
             effects.push(Effect::Send { device, frame: Frame::Heads(part.to_vec()).to_bytes() });
         }
@@ -75,7 +80,7 @@ impl Engine {
         match frame {
             Frame::Heads(spaces) => self.hear_heads(device, brain, spaces, now, effects),
             Frame::Pull(pull) => self.serve(device, brain, pull, now, effects),
-            Frame::Batch(batch) => return self.receive(device, brain, &batch, now, effects),
+            Frame::Batch(batch) => return self.receive(device, brain, batch, now, effects),
             Frame::Receipt(receipt) => return self.received(device, brain, receipt, now, effects),
             Frame::Proof(fork, certificate) => self.proven(brain, &fork, certificate, now, effects),
             // Who is there has been settled.
@@ -386,7 +391,9 @@ impl Engine {
             return;
         }
         let behind = session.reached.iter().filter(|(chain, reached)| {
+            let asks_itself = session.shown.get(chain).is_some_and(|shown| shown > *reached);
             session.following.contains(chain)
+                && !asks_itself
                 && self.heads.get(chain).is_some_and(|head| head.number > **reached)
                 && self.may_have(brain, **chain, now)
         });

@@ -82,6 +82,7 @@ impl Session {
             heads: BTreeMap::new(),
             reached: BTreeMap::new(),
             told: BTreeMap::new(),
+            shown: BTreeMap::new(),
             missed: BTreeSet::new(),
             following: BTreeSet::new(),
             forked: BTreeSet::new(),
@@ -190,11 +191,17 @@ impl Engine {
         }
     }
 
-    pub(super) fn frame(&mut self, device: DeviceKey, bytes: Bytes, now: u64, effects: &mut Vec<Effect>) {
+    pub(super) fn frame(
+        &mut self,
+        device: DeviceKey,
+        frame: Result<Option<Frame>, InvalidFrame>,
+        now: u64,
+        effects: &mut Vec<Effect>,
+    ) {
         if !self.sessions.contains_key(&device) {
             return;
         }
-        let taken = match Frame::parse(bytes) {
+        let taken = match frame {
             Ok(Some(frame)) => self.take(device, frame, now, effects),
             Ok(None) => Ok(()),
             Err(invalid) => Err(invalid),

@@ -13,10 +13,11 @@ impl Engine {
         &mut self,
         device: DeviceKey,
         brain: BrainKey,
-        batch: &Batch,
+        batch: Batch,
         now: u64,
         effects: &mut Vec<Effect>,
     ) -> Result<(), InvalidFrame> {
+        let (place, before) = ((batch.space, batch.chain), effects.len());
         let mut asked = false;
         if let Some(session) = self.sessions.get_mut(&device) {
             let chain = (batch.space, batch.chain);
@@ -30,16 +31,19 @@ impl Engine {
                 head.number = head.number.max(number);
             }
         }
-        let reached = self.reached(batch.space, batch.chain);
+        let reached = self.reached(place.0, place.1);
         let taken = self.take_batch(device, brain, batch, now, effects);
         if asked
-            && self.reached(batch.space, batch.chain) == reached
+            && self.reached(place.0, place.1) == reached
             && let Some(session) = self.sessions.get_mut(&device)
         {
-            session.stalled.insert((batch.space, batch.chain), now);
+            session.stalled.insert(place, now);
         }
+        // What comes next is asked for before what came is kept, so that it comes meanwhile.
+        let asking = effects.len();
         self.want(device, now, effects);
         self.pump(device, now, effects);
+        effects[before..].rotate_left(asking - before);
         taken
     }
 
@@ -58,7 +62,7 @@ impl Engine {
         &mut self,
         device: DeviceKey,
         brain: BrainKey,
-        batch: &Batch,
+        mut batch: Batch,
         now: u64,
         effects: &mut Vec<Effect>,
     ) -> Result<(), InvalidFrame> {

@@ -33,9 +33,10 @@ pub fn frame(data: &[u8]) {
         let written = frame.to_bytes();
         let again = Frame::parse(written.clone()).expect("what was written reads").expect("it is of a known kind");
         assert_eq!(again.to_bytes(), written);
-        if let Frame::Batch(batch) = frame {
+        let ahead = Frame::read_ahead(written).expect("it reads").expect("it is of a known kind");
+        if let (Frame::Batch(mut batch), Frame::Batch(mut ahead)) = (frame, ahead) {
             let made = batch.certificate.clone().unwrap_or_else(|| Mallory::new().certificate);
-            let _ = batch.open(&made);
+            assert_eq!(batch.open(&made), ahead.open(&made));
         }
     }
     let _ = Receipt::parse(data);
@@ -168,7 +169,12 @@ impl Victim {
     }
 
     fn frame(&mut self, bytes: Bytes) {
-        self.input(Input::Frame { device: self.peer, bytes });
+        let device = self.peer;
+        // Both ways of taking one, by turns.
+        self.input(match bytes.len() % 2 {
+            0 => Input::Frame { device, bytes },
+            _ => Input::Read { device, frame: Box::new(Frame::read_ahead(bytes)) },
+        });
     }
 
     fn input(&mut self, input: Input) {

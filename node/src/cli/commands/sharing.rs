@@ -42,6 +42,9 @@ struct Space {
     owner: String,
     own: bool,
     memories: u64,
+    /// A node before this one does not say.
+    #[serde(default)]
+    entries: Option<u64>,
     grants: Vec<Grant>,
     #[serde(default)]
     selection: Selection,
@@ -416,11 +419,13 @@ pub async fn receipts(client: &Client, screen: &Screen) -> Result<(), CliError> 
         let row = |receipt: &Receipt| {
             let space = view.spaces.iter().find(|space| space.id == receipt.space);
             let peer = view.peers.iter().find(|peer| peer.brain == receipt.by);
+            let all = space.and_then(|space| space.entries).filter(|all| *all > receipt.entries);
+            let all = all.map_or_else(String::new, |all| format!("of {} ", number(all)));
             let space = space.map_or_else(|| short(&receipt.space).to_owned(), |space| line(&space.name));
             let peer = peer.map_or_else(|| short(&receipt.by).to_owned(), |peer| line(&peer.name));
             let at = DateTime::from_timestamp_millis(receipt.at).unwrap_or_default();
             format!(
-                "{peer} has {} entries of {space}, last at {}\n",
+                "{peer} has {} {all}entries of {space}, last at {}\n",
                 number(receipt.entries),
                 at.format("%Y-%m-%d %H:%M:%S")
             )
