@@ -14,6 +14,7 @@ use cairn_sync::engine::{CannotSay, Engine, Said};
 use cairn_sync::entry::{Entry, MAX_PUBLICATION_BYTES, MAX_PUBLICATION_ENTRIES};
 use cairn_sync::key::SpaceId;
 use cairn_sync::shared::{SharedEvent, command_of, publication_of};
+use futures::StreamExt;
 
 use crate::error::SharingError;
 use crate::keeper::{Keeper, cannot_be_shared, name_for_others};
@@ -23,6 +24,8 @@ use crate::restore::Selections;
 pub const SOURCE: &str = "sharing";
 /// The most entries that are kept in one append.
 const SAID_AT_ONCE: usize = 500;
+/// How many memories are loaded at once.
+const LOADED_AT_ONCE: usize = 8;
 /// How many events of a memory are read at once.
 const PAGE: usize = 1_000;
 /// A field that keeps its memory out of every space, and how the names of fields begin that stay here.
@@ -64,6 +67,7 @@ impl Keeper {
         let mut publications: BTreeMap<SpaceId, Vec<Publication>> = BTreeMap::new();
         // What is published because its memory came into a space may be among these events itself.
         let mut taken: BTreeSet<EventId> = BTreeSet::new();
+        let mut chosen_for: BTreeSet<MemoryId> = BTreeSet::new();
         let mut back: BTreeMap<SpaceId, BTreeSet<MemoryId>> = BTreeMap::new();
         for event in events {
             let Some(memory) = memory_of_stream(&event.stream) else { continue };
@@ -88,7 +92,13 @@ impl Keeper {
                 }
                 continue;
             }
-            self.select(memory, &decoded, selections, engine).await?;
+            if matters(&decoded) && !selections.is_empty() {
+                // One that is in a space may leave it, and then neither this nor what comes after it is said.
+                match self.place(memory) {
+                    Some(_) => self.choose([memory], selections, engine).await?,
+                    None => drop(chosen_for.insert(memory)),
+                }
+            }
             let Some(space) = self.place(memory).filter(|_| !metadata.origin.is_peer()) else { continue };
             let id = EventId::new(event.id);
             if let Some(said) = self.said(memory, id, decoded, &metadata, engine).await?
@@ -102,6 +112,7 @@ impl Keeper {
                 }
             }
         }
+        self.choose(chosen_for, selections, engine).await?;
         for (space, memories) in back {
             self.take_in_missed(space, &memories, engine).await?;
         }
@@ -222,8 +233,7 @@ impl Keeper {
                 let metadata = read_metadata(event).map_err(|_| damaged(event))?;
                 let id = EventId::new(event.id);
                 brought.was_shared |= matches!(decoded, MemoryEvent::Shared(_));
-                let is_said = || self.handler.store().event(publication_of(space, id));
-                if metadata.origin.is_peer() || is_said().await?.is_some() {
+                if metadata.origin.is_peer() {
                     continue;
                 }
                 if let Some(said) = self.said(memory, id, decoded, &metadata, engine).await? {
@@ -236,7 +246,12 @@ impl Keeper {
             }
             match events.last() {
                 Some(last) if events.len() == PAGE && last.revision < until => from = last.revision.next(),
-                _ => return Ok(brought),
+                // Of what was never shared nothing was said, unless this node stopped right after it.
+                _ if !brought.was_shared => return Ok(brought),
+                _ => {
+                    brought.publications = self.unsaid(space, brought.publications).await?;
+                    return Ok(brought);
+                }
             }
         }
     }
@@ -292,29 +307,6 @@ impl Keeper {
         }
     }
 
-    /// Puts a memory into the space that it is chosen for, or takes it out, after something that can matter for that.
-    async fn select(
-        &mut self,
-        memory: MemoryId,
-        event: &MemoryEvent,
-        selections: &Selections,
-        engine: &Engine,
-    ) -> Result<(), SharingError> {
-        let matters = match event {
-            MemoryEvent::FieldClaimed(claimed) => match claimed.field.role() {
-                FieldRole::Tag(_) => true,
-                FieldRole::Attribute(name) => name == PRIVATE,
-                _ => false,
-            },
-            MemoryEvent::Created(_) | MemoryEvent::ClaimRetracted(_) | MemoryEvent::SuggestionRejected(_) => true,
-            _ => false,
-        };
-        if !matters || selections.is_empty() {
-            return Ok(());
-        }
-        self.choose([memory], selections, engine).await
-    }
-
     /// Puts memories into the spaces that they are chosen for, or takes them out.
     ///
     /// # Errors
@@ -326,16 +318,20 @@ impl Keeper {
         engine: &Engine,
     ) -> Result<(), SharingError> {
         let mut moved = Vec::new();
-        for memory in memories {
-            let loaded = self.handler.load(memory).await?;
-            let state = &loaded.memory;
+        let handler = std::sync::Arc::clone(&self.handler);
+        let loaded = memories.into_iter().map(|memory| handler.load(memory));
+        let mut loaded = futures::stream::iter(loaded).buffered(LOADED_AT_ONCE);
+        while let Some(loaded) = loaded.next().await {
+            let loaded = loaded?;
+            let (state, memory) = (&loaded.memory, loaded.memory.id());
             if !state.is_begun_here() || !state.is_present() {
                 continue;
             }
-            let chosen = selections.iter().find(|(space, selection)| {
+            let chosen = selections.iter().find(|(space, chosen)| {
                 // What the owner of a space has erased does not come back into it.
                 let rules = engine.replica().space(**space);
-                rules.is_some_and(|rules| !rules.erased().contains_key(&memory)) && selects(selection, state)
+                rules.is_some_and(|rules| !rules.erased().contains_key(&memory))
+                    && selects(&chosen.selection, state)
             });
             let (place, chosen) = (self.place(memory), chosen.map(|(space, _)| *space));
             if place != chosen {
@@ -346,6 +342,19 @@ impl Keeper {
             }
         }
         self.put(&moved).await
+    }
+}
+
+/// Whether an event can matter for which space its memory is in.
+fn matters(event: &MemoryEvent) -> bool {
+    match event {
+        MemoryEvent::FieldClaimed(claimed) => match claimed.field.role() {
+            FieldRole::Tag(_) => true,
+            FieldRole::Attribute(name) => name == PRIVATE,
+            _ => false,
+        },
+        MemoryEvent::Created(_) | MemoryEvent::ClaimRetracted(_) | MemoryEvent::SuggestionRejected(_) => true,
+        _ => false,
     }
 }
 

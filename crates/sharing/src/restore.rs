@@ -27,7 +27,16 @@ use crate::names::{
 const PAGE: usize = 4_096;
 
 /// Which memories of this brain's own are in which of its spaces.
-pub type Selections = BTreeMap<SpaceId, SelectionChanged>;
+pub type Selections = BTreeMap<SpaceId, Chosen>;
+
+/// What was chosen for a space last.
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    /// Which memories.
+    pub selection: SelectionChanged,
+    /// Where the log has it.
+    pub at: Position,
+}
 
 impl Keeper {
     /// This device's latest certificate, if it has one, and the epoch that it wants to go on in, if it has none for that.
@@ -135,7 +144,8 @@ impl Keeper {
                 engine.restore_receipt(by, &receipt);
             }
             Event::Space(SpaceEvent::SelectionChanged(selection)) => {
-                selections.insert(space.ok_or_else(damaged)?, selection);
+                let chosen = Chosen { selection, at: event.position };
+                selections.insert(space.ok_or_else(damaged)?, chosen);
             }
             Event::Peer(PeerEvent::Known(known)) => {
                 let brain = brain_of_stream(&event.stream).ok_or_else(damaged)?;

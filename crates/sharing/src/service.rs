@@ -1,5 +1,6 @@
 //! The service: one task that owns the engine, and the handle by which the rest of the node speaks with it.
 
+mod choosing;
 mod devices;
 mod handle;
 mod keys;
@@ -12,10 +13,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cairn_command::Handler;
-use cairn_domain::event::{Event, MemoryEvent, SelectionChanged, SpaceEvent};
-use cairn_domain::field::FieldRole;
-use cairn_domain::id::{MEMORY_STREAM_PREFIX, MemoryId, memory_of_stream};
-use cairn_event_store::{Direction, Filter, Position, Subscription, subscribe};
+use cairn_domain::event::SelectionChanged;
+use cairn_domain::id::MEMORY_STREAM_PREFIX;
+use cairn_event_store::{Filter, Subscription, subscribe};
 use cairn_sync::certificate::Certificate;
 use cairn_sync::control::{Control, Decision};
 use cairn_sync::engine::{Effect, Engine, Identity, Input, Invitation, News, Offer, TakenUp};
@@ -31,11 +31,11 @@ use tracing::{debug, info, warn};
 use crate::error::SharingError;
 use crate::invitation::{InvitationLink, SECRET_BYTES};
 use crate::keeper::Keeper;
-use crate::names::space_stream;
 use crate::restore::Selections;
 use crate::transport::{Happening, Transport};
 use crate::view::{InvitationView, View};
 
+pub(crate) use choosing::Choice;
 pub use handle::Sharing;
 use handle::{Answer, Request};
 pub use keys::{SharingKey, key_of_words, next_key};
@@ -44,8 +44,6 @@ pub use keys::{SharingKey, key_of_words, next_key};
 const LOOKED_AT: usize = 512;
 /// How often the engine hears that time has passed.
 const TICK: Duration = Duration::from_millis(500);
-/// How many events are read at once where memories are looked for.
-const PAGE: usize = 4_096;
 
 /// Who a brain is among others.
 pub struct SharingConfig {
@@ -97,6 +95,8 @@ struct Service {
     /// The keys that this device has: one may sign for the brain.
     secrets: Vec<SigningKey>,
     selections: Selections,
+    /// What is still to be put into spaces or taken out.
+    choices: VecDeque<Choice>,
     transport: Arc<dyn Transport>,
     log: Subscription,
     admitted: (Vec<DeviceKey>, bool),
@@ -154,12 +154,13 @@ impl Service {
         let log = subscribe(Arc::clone(keeper.handler.store()), after, filter);
         let brain = watch::Sender::new(engine.brain());
         let (admitted, left_to_the_owner) = ((Vec::new(), false), BTreeSet::new());
-        Ok(Self {
+        let mut service = Self {
             config,
             keeper,
             engine,
             secrets,
             selections,
+            choices: VecDeque::new(),
             transport,
             log,
             admitted,
@@ -167,7 +168,9 @@ impl Service {
             wanted,
             asked: BTreeSet::new(),
             brain,
-        })
+        };
+        service.choose_on().await?;
+        Ok(service)
     }
 
     async fn run(
@@ -193,6 +196,8 @@ impl Service {
                         self.input(Input::Said(entries)).await?;
                     }
                 }
+                // What takes long goes on between all else.
+                () = std::future::ready(()), if !self.choices.is_empty() => self.choose_some().await?,
                 _ = ticks.tick() => {
                     self.engine.set_addresses(self.transport.addresses());
                     self.input(Input::Tick).await?;
@@ -376,7 +381,8 @@ impl Service {
         match request {
             Request::View(answer) => {
                 let addresses = self.transport.addresses();
-                give(answer, Ok(View::of(&self.engine, &self.selections, &self.keeper.places, addresses)))
+                let (engine, places) = (&self.engine, &self.keeper.places);
+                give(answer, Ok(View::of(engine, (&self.selections, &self.choices), places, addresses)))
             }
             Request::Invite(within, device, answer) => give(answer, self.invite(within, device).await),
             Request::RemoveDevice(device, answer) => give(answer, self.remove_device(device).await),
@@ -439,43 +445,6 @@ impl Service {
             self.select(Selecting { space, selection }).await?;
         }
         Ok(space)
-    }
-
-    async fn select(&mut self, selecting: Selecting) -> Result<(), SharingError> {
-        let Selecting { space, selection } = selecting;
-        if self.engine.replica().space(space).is_none() {
-            return Err(SharingError::NoSpace(space));
-        }
-        let event = Event::Space(SpaceEvent::SelectionChanged(selection.clone()));
-        self.keeper.add(space_stream(space), event).await?;
-        self.selections.insert(space, selection.clone());
-        let mut candidates: BTreeSet<MemoryId> = selection.memories.iter().copied().collect();
-        candidates.extend(self.keeper.places.iter().filter(|(_, place)| **place == space).map(|(id, _)| *id));
-        if let Some(tag) = &selection.tag {
-            candidates.extend(self.tagged(tag).await?);
-        }
-        self.keeper.choose(candidates, &self.selections, &self.engine).await
-    }
-
-    /// The memories that have ever had a tag.
-    async fn tagged(&self, tag: &str) -> Result<BTreeSet<MemoryId>, SharingError> {
-        let store = self.keeper.handler.store();
-        let event_types = vec!["memory.field_claimed".to_owned()];
-        let filter = Filter { stream_prefixes: vec![MEMORY_STREAM_PREFIX.to_owned()], event_types };
-        let mut found = BTreeSet::new();
-        let mut from = Some(Position::START.next());
-        while let Some(position) = from {
-            let page = store.read_all(position, Direction::Forwards, &filter, PAGE).await?;
-            for event in page.events.iter().filter(|event| !event.erased) {
-                let decoded = Event::decode(&event.event_type, event.schema_version, &event.data);
-                let Ok(Event::Memory(MemoryEvent::FieldClaimed(claimed))) = decoded else { continue };
-                if matches!(claimed.field.role(), FieldRole::Tag(name) if name == tag) {
-                    found.extend(memory_of_stream(&event.stream));
-                }
-            }
-            from = page.next;
-        }
-        Ok(found)
     }
 
     async fn offer(&mut self, offering: Offering) -> Result<Hash, SharingError> {

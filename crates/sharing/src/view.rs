@@ -1,6 +1,6 @@
 //! What people are shown of what is shared.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cairn_domain::event::SelectionChanged;
 use cairn_domain::id::MemoryId;
@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::invitation::words;
 use crate::restore::Selections;
+use crate::service::Choice;
 
 /// Everything about sharing.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -104,6 +105,8 @@ pub struct SpaceView {
     pub selection: SelectionChanged,
     /// How many memories are in it here.
     pub memories: usize,
+    /// How many memories are still to be looked at, because of what was chosen for it.
+    pub pending: usize,
     /// How many entries about memories this brain has of it; receipts say how many others have.
     pub entries: u64,
     /// What its members wish that this brain says about it, and nobody has answered.
@@ -210,7 +213,7 @@ pub struct InvitationView {
 impl View {
     pub(crate) fn of(
         engine: &Engine,
-        selections: &Selections,
+        (selections, choices): (&Selections, &VecDeque<Choice>),
         places: &BTreeMap<MemoryId, SpaceId>,
         addresses: Vec<String>,
     ) -> Self {
@@ -241,8 +244,13 @@ impl View {
             owner: space.owner(),
             own: space.owner() == own,
             grants: grants(engine, space.id()),
-            selection: selections.get(&space.id()).cloned().unwrap_or_default(),
+            selection: selections.get(&space.id()).map(|chosen| chosen.selection.clone()).unwrap_or_default(),
             memories: places.values().filter(|place| **place == space.id()).count(),
+            pending: choices
+                .iter()
+                .filter(|choice| choice.space == space.id())
+                .map(|choice| choice.memories.len())
+                .sum(),
             entries: content(engine, space.id()).map(Chain::complete).sum(),
             wishes: wishes
                 .iter()

@@ -245,6 +245,28 @@ async fn a_node_that_starts_again_goes_on_where_it_was_and_says_nothing_twice() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_space_over_many_memories_is_made_between_all_else_and_goes_on_after_a_restart() {
+    const MANY: usize = 700;
+    let hub = Arc::new(Hub::default());
+    let anna = Node::start(&hub, 1).await;
+    for number in 0..MANY {
+        anna.note(&format!("Tomato {number}"), &["garden"], "").await;
+    }
+    let selection = SelectionChanged { tag: Some("garden".into()), memories: vec![] };
+    anna.sharing.create("Garden".into(), selection).await.expect("it may");
+    let view = anna.sharing.view().await.expect("it is there").spaces.remove(0);
+    assert!(view.pending > 0 && view.memories >= 256, "{} of {MANY}, {} left", view.memories, view.pending);
+    let anna = anna.restart().await;
+    let done = |view: &View| (view.spaces[0].memories, view.spaces[0].pending) == (MANY, 0);
+    anna.shows("all memories", done).await;
+    // Created, title and tag of each.
+    anna.shows("all entries", |view| view.spaces[0].entries == 3 * MANY as u64).await;
+    let anna = anna.restart().await;
+    let view = anna.sharing.view().await.expect("it is there").spaces.remove(0);
+    assert_eq!((view.memories, view.pending), (MANY, 0), "nothing is looked at twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_invitation_works_once_and_a_blocked_brain_is_cut_off() {
     let hub = Arc::new(Hub::default());
     let (anna, bert, carl) = (Node::start(&hub, 1).await, Node::start(&hub, 2).await, Node::start(&hub, 3).await);

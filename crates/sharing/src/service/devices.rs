@@ -141,6 +141,7 @@ impl Service {
         self.engine.set_quota(self.config.bytes_a_day);
         self.engine.set_keys(self.secrets.iter().map(BrainKey::of).collect());
         self.selections = self.keeper.restore(&mut self.engine).await?;
+        self.choose_on().await?;
         self.brain.send_replace(brain);
         Ok(())
     }
