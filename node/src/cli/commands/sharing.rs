@@ -42,6 +42,8 @@ struct Space {
     owner: String,
     own: bool,
     memories: u64,
+    #[serde(default)]
+    pending: u64,
     /// A node before this one does not say.
     #[serde(default)]
     entries: Option<u64>,
@@ -378,8 +380,12 @@ fn space_lines(screen: &Screen, space: &Space, known: &[Peer]) -> String {
     };
     let tag =
         space.selection.tag.as_ref().map(|tag| format!(", all with the tag {}", line(tag))).unwrap_or_default();
+    let pending = match space.pending {
+        0 => String::new(),
+        pending => format!(", {} more to be looked at", number(pending)),
+    };
     let mut lines = format!(
-        "{}  {owner}, {} memories{tag}  {}\n",
+        "{}  {owner}, {} memories{pending}{tag}  {}\n",
         screen.paint.bold(&line(&space.name)),
         number(space.memories),
         screen.paint.dim(short(&space.id))
