@@ -8,7 +8,7 @@ use cairn_testkit::postgres::database;
 use cairn_testkit::{Node, NodeOptions, Seed, on_postgres, run};
 use cairn_tests::followers::{Load, Mode, head, in_step, invite, missing, primary, promote, standby, view};
 use cairn_tests::log;
-use cairn_tests::sharing::wait;
+use cairn_tests::sharing::{self, pair, peer, rename, sees, share, space, title, wait};
 use rand::Rng;
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -217,6 +217,51 @@ async fn what_an_asynchronous_primary_had_alone_is_bounded_told_and_kept_aside()
     let lost = missing(anna.client(), &written).await;
     assert!(lost.is_empty(), "{lost:?}");
     add(&anna, "It goes on").await;
+}
+
+/// A machine of somebody's that also meets others.
+fn meeting(name: &str, follow: Option<String>) -> NodeOptions {
+    let named = ["CAIRN_FOLLOWER__NAME", "CAIRN_FEDERATION__NAME"].map(|key| (key.to_owned(), name.to_owned()));
+    NodeOptions { environment: named.to_vec(), follow, ..NodeOptions::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_takes_over_goes_on_sharing_in_its_brains_name() {
+    if on_postgres() {
+        return;
+    }
+    let start = async |options| Node::start(options).await.unwrap_or_else(|error| panic!("{error}"));
+    let mut anna = start(meeting("anna", None)).await;
+    let carl = start(meeting("carl", None)).await;
+    pair((&anna, "anna"), (&carl, "carl"), PATIENCE).await;
+    let first = sharing::add(&anna, "Tomatoes", "garden").await;
+    sharing::create(&anna, "garden").await;
+    share(&anna, "garden", (&carl, "carl"), 90, PATIENCE).await;
+    shows(&carl, &first, "Tomatoes").await;
+    let standby = start(meeting("anna", Some(invite(&anna).await))).await;
+    in_step(&anna, &standby).await;
+    // The old primary says something that its standby never has.
+    standby.freeze();
+    let lost = sharing::add(&anna, "Heard by Carl alone", "garden").await;
+    shows(&carl, &lost, "Heard by Carl alone").await;
+    anna.kill9().await;
+    standby.thaw();
+    promote(&standby, &[]).await.ok();
+    wait("that they meet", PATIENCE, async || sees(&standby, "carl").await && sees(&carl, "anna").await).await;
+    shows(&standby, &lost, "Heard by Carl alone").await;
+    let later = sharing::add(&standby, "By the other machine", "garden").await;
+    shows(&carl, &later, "By the other machine").await;
+    rename(&standby, &first, "Roses").await;
+    shows(&carl, &first, "Roses").await;
+    rename(&carl, &first, "Of Carl").await;
+    shows(&standby, &first, "Of Carl").await;
+    let there = space(&carl, "garden").await.expect("it is shared");
+    assert_eq!(there["forked"], json!([]), "it said nothing in the place of what it had said before");
+    assert_eq!(title(&carl, &lost).await.as_deref(), Some("Heard by Carl alone"));
+    assert_eq!(
+        peer(&carl, "anna").await.expect("a peer")["devices"].as_object().map(serde_json::Map::len),
+        Some(1)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
