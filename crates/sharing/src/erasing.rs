@@ -12,7 +12,7 @@ use cairn_sync::shared::{origin_of, principal_of};
 use uuid::Uuid;
 
 use crate::error::SharingError;
-use crate::keeper::{KEPT_AT_ONCE, Keeper};
+use crate::keeper::{KEPT_AT_ONCE, Keeper, Move};
 
 /// Who began a memory, as far as the log knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,10 +72,10 @@ impl Keeper {
                 }
                 match own || self.beginner(*memory).await? != Beginner::Own {
                     true => gone.push(*memory),
-                    false => left.push((*memory, None)),
+                    false => left.push(Move { memory: *memory, space: None, expected: ExpectedRevision::Any }),
                 }
             }
-            self.put(&left).await?;
+            self.put(left).await?;
             if !gone.is_empty() {
                 let streams = gone.iter().map(|memory| erased(*memory, &by)).collect();
                 self.handler.append(NewAppend { streams, tracking: None }).await?;

@@ -46,6 +46,17 @@ pub(crate) enum Sight {
     Looked,
 }
 
+/// A memory of this brain's own that comes into a space or leaves the one it is in.
+#[derive(Debug, Clone, Copy)]
+pub struct Move {
+    /// The memory.
+    pub memory: MemoryId,
+    /// The space; none where it leaves.
+    pub space: Option<SpaceId>,
+    /// What its stream must be at: as it was when this was decided.
+    pub expected: ExpectedRevision,
+}
+
 /// What of the log is kept in memory, to tell what belongs where.
 pub struct Keeper {
     pub(crate) handler: Arc<Handler>,
@@ -306,6 +317,17 @@ impl Keeper {
         before: Option<&Space>,
         engine: &Engine,
     ) -> Result<(), SharingError> {
+        self.restand_those(space, before, engine, |_| true).await
+    }
+
+    /// The same of some entries.
+    pub(crate) async fn restand_those(
+        &mut self,
+        space: SpaceId,
+        before: Option<&Space>,
+        engine: &Engine,
+        of: impl Fn(&Entry) -> bool,
+    ) -> Result<(), SharingError> {
         let chains: Vec<ChainId> = engine.replica().chains(space).map(|chain| chain.id()).collect();
         for chain in chains.into_iter().filter(|chain| chain.lane == Lane::Content) {
             if engine.is_by_this_device(chain) {
@@ -313,14 +335,39 @@ impl Keeper {
             }
             let mut from = 1;
             loop {
-                let entries = self.load(chain, from, LOOKED_AT).await?;
+                let mut entries = self.load(chain, from, LOOKED_AT).await?;
                 let count = entries.len();
+                entries.retain(&of);
                 // What was kept for others may be read by now.
                 self.restand_entries(&engine.opened(space, entries), before, engine).await?;
                 from += count as u64;
                 if count < LOOKED_AT {
                     break;
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Says of entries of a chain, from a number to another, what they count for now.
+    ///
+    /// # Errors
+    /// When the log does not answer.
+    pub async fn recount(
+        &mut self,
+        chain: ChainId,
+        (from, to): (u64, u64),
+        engine: &Engine,
+    ) -> Result<(), SharingError> {
+        let mut from = from;
+        while from <= to && !engine.is_by_this_device(chain) {
+            let mut entries = self.load(chain, from, LOOKED_AT).await?;
+            from += entries.len().max(1) as u64;
+            let is_last = entries.len() < LOOKED_AT;
+            entries.retain(|entry| entry.header().number <= to);
+            self.restand_entries(&engine.opened(chain.space, entries), None, engine).await?;
+            if is_last {
+                break;
             }
         }
         Ok(())
@@ -358,22 +405,38 @@ impl Keeper {
         Ok(())
     }
 
-    /// Puts memories of this brain's own into spaces, or takes them out of those they are in, in one append.
+    /// Puts memories of this brain's own into spaces, or takes them out of those they are in, in one append. Gives those that are not as they were
+    /// when that was decided.
     ///
     /// # Errors
     /// When the log does not answer.
-    pub async fn put(&mut self, moved: &[(MemoryId, Option<SpaceId>)]) -> Result<(), SharingError> {
-        if moved.is_empty() {
-            return Ok(());
+    pub async fn put(&mut self, moves: Vec<Move>) -> Result<Vec<MemoryId>, SharingError> {
+        let (mut again, mut parts) = (Vec::new(), vec![moves]);
+        while let Some(mut part) = parts.pop() {
+            if part.is_empty() {
+                continue;
+            }
+            let streams = part.iter().map(|of| {
+                let shared = Shared { space: of.space.map(|space| space.to_string()) };
+                let events = vec![self.fact(Event::Memory(MemoryEvent::Shared(shared)))];
+                StreamAppend { stream: memory_stream(of.memory).into(), expected: of.expected, events }
+            });
+            match self.handler.append(NewAppend { streams: streams.collect(), tracking: None }).await {
+                Ok(_) => part.iter().for_each(|of| self.note_place(of.memory, of.space)),
+                Err(AppendError::WrongExpectedRevision { stream, .. }) => {
+                    let changed = memory_of_stream(&stream);
+                    again.extend(part.extract_if(.., |of| Some(of.memory) == changed).map(|of| of.memory));
+                    parts.push(part);
+                }
+                // One was erased meanwhile.
+                Err(AppendError::Invalid(_)) if part.len() > 1 => {
+                    parts.extend(part.into_iter().map(|of| vec![of]));
+                }
+                Err(AppendError::Invalid(why)) => tracing::debug!(why, "a memory stays where it is"),
+                Err(error) => return Err(error.into()),
+            }
         }
-        let streams = moved.iter().map(|(memory, space)| {
-            let shared = Shared { space: space.map(|space| space.to_string()) };
-            let events = vec![self.fact(Event::Memory(MemoryEvent::Shared(shared)))];
-            StreamAppend { stream: memory_stream(*memory).into(), expected: ExpectedRevision::Any, events }
-        });
-        self.handler.append(NewAppend { streams: streams.collect(), tracking: None }).await?;
-        moved.iter().for_each(|(memory, space)| self.note_place(*memory, *space));
-        Ok(())
+        Ok(again)
     }
 
     pub(crate) fn note_place(&mut self, memory: MemoryId, space: Option<SpaceId>) {

@@ -9,7 +9,7 @@ use cairn_domain::id::{EventId, MemoryId, memory_of_stream, memory_stream};
 use cairn_domain::memory::Memory;
 use cairn_domain::truth::Truth;
 use cairn_domain::value::Value;
-use cairn_event_store::{AppendError, Direction, Position, RecordedEvent, Revision, Tracking};
+use cairn_event_store::{AppendError, Direction, ExpectedRevision, Position, RecordedEvent, Revision, Tracking};
 use cairn_sync::engine::{CannotSay, Engine, Said};
 use cairn_sync::entry::{Entry, MAX_PUBLICATION_BYTES, MAX_PUBLICATION_ENTRIES};
 use cairn_sync::key::SpaceId;
@@ -17,7 +17,7 @@ use cairn_sync::shared::{SharedEvent, command_of, publication_of};
 use futures::StreamExt;
 
 use crate::error::SharingError;
-use crate::keeper::{Keeper, cannot_be_shared, name_for_others};
+use crate::keeper::{Keeper, Move, cannot_be_shared, name_for_others};
 use crate::restore::Selections;
 
 /// Under what name the log keeps how far it was looked through.
@@ -79,8 +79,8 @@ impl Keeper {
             let metadata = read_metadata(event).map_err(|_| damaged(event))?;
             if let MemoryEvent::Shared(Shared { space }) = &decoded {
                 let space: Option<SpaceId> = space.as_ref().and_then(|space| space.parse().ok());
-                self.note_place(memory, space);
-                if let Some(space) = space {
+                // It may be elsewhere by now.
+                if let Some(space) = space.filter(|space| self.place(memory) == Some(*space)) {
                     let Brought { publications: mut said, was_shared } =
                         self.everything(memory, event.revision, space, engine).await?;
                     said.iter_mut().for_each(|said| said.retain(|(_, of)| taken.insert(*of)));
@@ -98,6 +98,10 @@ impl Keeper {
                     Some(_) => self.choose([memory], selections, engine).await?,
                     None => drop(chosen_for.insert(memory)),
                 }
+            }
+            // Whether a link is told hangs on where both its ends are.
+            if links(&decoded) && !chosen_for.is_empty() {
+                self.choose(std::mem::take(&mut chosen_for), selections, engine).await?;
             }
             let Some(space) = self.place(memory).filter(|_| !metadata.origin.is_peer()) else { continue };
             let id = EventId::new(event.id);
@@ -317,32 +321,43 @@ impl Keeper {
         selections: &Selections,
         engine: &Engine,
     ) -> Result<(), SharingError> {
-        let mut moved = Vec::new();
         let handler = std::sync::Arc::clone(&self.handler);
-        let loaded = memories.into_iter().map(|memory| handler.load(memory));
-        let mut loaded = futures::stream::iter(loaded).buffered(LOADED_AT_ONCE);
-        while let Some(loaded) = loaded.next().await {
-            let loaded = loaded?;
-            let (state, memory) = (&loaded.memory, loaded.memory.id());
-            if !state.is_begun_here() || !state.is_present() {
-                continue;
+        let mut memories: Vec<MemoryId> = memories.into_iter().collect();
+        while !memories.is_empty() {
+            let (mut moves, mut changed) = (Vec::new(), Vec::new());
+            let loaded = memories.into_iter().map(|memory| handler.load(memory));
+            let mut loaded = futures::stream::iter(loaded).buffered(LOADED_AT_ONCE);
+            while let Some(loaded) = loaded.next().await {
+                let loaded = loaded?;
+                let (state, memory) = (&loaded.memory, loaded.memory.id());
+                if !state.is_begun_here() || !state.is_present() {
+                    continue;
+                }
+                let chosen = selections.iter().find(|(space, chosen)| {
+                    // What the owner of a space has erased does not come back into it.
+                    let rules = engine.replica().space(**space);
+                    rules.is_some_and(|rules| !rules.erased().contains_key(&memory))
+                        && selects(&chosen.selection, state)
+                });
+                let (place, chosen) = (self.place(memory), chosen.map(|(space, _)| *space));
+                // One that has been made private meanwhile must not come in.
+                let expected = loaded.revision.map_or(ExpectedRevision::Any, ExpectedRevision::Exact);
+                if place != chosen {
+                    moves.push(Move { memory, space: chosen, expected });
+                }
+                if moves.len() == SAID_AT_ONCE {
+                    changed.extend(self.put(std::mem::take(&mut moves)).await?);
+                }
             }
-            let chosen = selections.iter().find(|(space, chosen)| {
-                // What the owner of a space has erased does not come back into it.
-                let rules = engine.replica().space(**space);
-                rules.is_some_and(|rules| !rules.erased().contains_key(&memory))
-                    && selects(&chosen.selection, state)
-            });
-            let (place, chosen) = (self.place(memory), chosen.map(|(space, _)| *space));
-            if place != chosen {
-                moved.push((memory, chosen));
-            }
-            if moved.len() == SAID_AT_ONCE {
-                self.put(&std::mem::take(&mut moved)).await?;
-            }
+            changed.extend(self.put(moves).await?);
+            memories = changed;
         }
-        self.put(&moved).await
+        Ok(())
     }
+}
+
+fn links(event: &MemoryEvent) -> bool {
+    matches!(event, MemoryEvent::FieldClaimed(claimed) if matches!(claimed.field.role(), FieldRole::Link { .. }))
 }
 
 /// Whether an event can matter for which space its memory is in.

@@ -44,7 +44,10 @@ impl Keeper {
         memories: &BTreeSet<MemoryId>,
         engine: &Engine,
     ) -> Result<(), SharingError> {
-        self.look_again(space, engine, |entry| memories.contains(&entry.header().memory)).await
+        let of = |entry: &Entry| memories.contains(&entry.header().memory);
+        self.look_again(space, engine, of).await?;
+        // What counts for what may have changed meanwhile as well.
+        self.restand_those(space, None, engine, of).await
     }
 
     /// Makes memories of those entries of other devices in a space of which none were made.

@@ -190,7 +190,8 @@ impl Service {
                 () = stop.cancelled() => return Ok(()),
                 Some(happening) = happenings.recv() => self.happened(happening).await?,
                 Some(request) = requests.recv() => self.answer(request).await?,
-                batch = self.log.next_batch(LOOKED_AT), if self.wanted.is_none() => {
+                // What is said depends on which memories are in which space.
+                batch = self.log.next_batch(LOOKED_AT), if self.wanted.is_none() && self.choices.is_empty() => {
                     let said = self.keeper.publish(&batch?.events, &self.selections, &mut self.engine, now()).await?;
                     for entries in said {
                         self.input(Input::Said(entries)).await?;
@@ -287,6 +288,9 @@ impl Service {
                 Effect::Restand { before, space } => {
                     self.keeper.restand(space, before.as_deref(), &self.engine).await?;
                     self.keeper.open_kept(space, &self.engine, now()).await?;
+                }
+                Effect::Recount { chain, from, to } => {
+                    self.keeper.recount(chain, (from, to), &self.engine).await?;
                 }
                 Effect::Erase { space, memories } => self.keeper.erase(space, &memories, &self.engine).await?,
                 Effect::KeepFork(fork) => {

@@ -3,10 +3,16 @@
 use bytes::Bytes;
 use cairn_sync::key::DeviceKey;
 use cairn_sync::wire::{Frame, InvalidFrame};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 /// A frame of fewer bytes is read when it is its turn: that takes no longer than handing it over.
 const LARGE_BYTES: usize = 8 * 1024;
+
+/// How many frames are read ahead at once. All others are read in their turn: whoever sends many takes no more processors than that.
+const AT_ONCE: usize = 2;
+
+static AHEAD: Semaphore = Semaphore::const_new(AT_ONCE);
 
 type Read = Result<Option<Frame>, InvalidFrame>;
 
@@ -23,10 +29,14 @@ enum Reading {
 impl Incoming {
     /// Begins to read it, where that takes long. To be called in a runtime.
     pub fn of(bytes: Bytes) -> Self {
-        Self(match bytes.len() {
-            ..LARGE_BYTES => Reading::InItsTurn(bytes),
-            LARGE_BYTES.. => Reading::Ahead(spawn_blocking(move || Frame::read_ahead(bytes))),
-        })
+        match AHEAD.try_acquire() {
+            Ok(place) if bytes.len() >= LARGE_BYTES => Self(Reading::Ahead(spawn_blocking(move || {
+                let read = Frame::read_ahead(bytes);
+                drop(place);
+                read
+            }))),
+            Ok(_) | Err(_) => Self(Reading::InItsTurn(bytes)),
+        }
     }
 
     /// What it says.

@@ -107,7 +107,7 @@ pub struct SpaceView {
     pub memories: usize,
     /// How many memories are still to be looked at, because of what was chosen for it.
     pub pending: usize,
-    /// How many entries about memories this brain has of it; receipts say how many others have.
+    /// How many entries about memories this brain has of it, its own and those of others.
     pub entries: u64,
     /// What its members wish that this brain says about it, and nobody has answered.
     pub wishes: Vec<WishView>,
@@ -197,8 +197,10 @@ pub struct ReceiptView {
     pub by: BrainKey,
     /// When they last said so, by their clock, in milliseconds since 1970.
     pub at: u64,
-    /// How many entries about memories they have.
+    /// How many entries about memories they have, of others.
     pub entries: u64,
+    /// How many of these this brain has.
+    pub of: u64,
 }
 
 /// An invitation that was just made.
@@ -235,7 +237,9 @@ impl View {
                     receipt.heads.iter().find(|head| head.chain == chain.tag()).map(|head| head.number)
                 });
                 let at = received.chains.values().map(|receipt| receipt.at).max().unwrap_or(0);
-                ReceiptView { space: *space, by: *by, at, entries: heads.sum() }
+                let others = content(engine, *space).filter(|chain| chain.id().author != *by);
+                let of = others.map(Chain::complete).sum();
+                ReceiptView { space: *space, by: *by, at, entries: heads.sum(), of }
             });
         let wishes = engine.wishes();
         let spaces = engine.replica().spaces().map(|space| SpaceView {

@@ -246,11 +246,16 @@ async fn a_node_that_starts_again_goes_on_where_it_was_and_says_nothing_twice() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_space_over_many_memories_is_made_between_all_else_and_goes_on_after_a_restart() {
-    const MANY: usize = 700;
+    const MANY: usize = 2_500;
     let hub = Arc::new(Hub::default());
     let anna = Node::start(&hub, 1).await;
+    let mut memories = Vec::new();
     for number in 0..MANY {
-        anna.note(&format!("Tomato {number}"), &["garden"], "").await;
+        memories.push(anna.note(&format!("Tomato {number}"), &["garden"], "").await);
+    }
+    // From the first that is looked at to the last, and back.
+    for (from, to) in [(memories[0], memories[MANY - 1]), (memories[MANY - 1], memories[0])] {
+        anna.set(from, &format!("link/mentions/{to}"), Value::Flag(true)).await;
     }
     let selection = SelectionChanged { tag: Some("garden".into()), memories: vec![] };
     anna.sharing.create("Garden".into(), selection).await.expect("it may");
@@ -259,8 +264,8 @@ async fn a_space_over_many_memories_is_made_between_all_else_and_goes_on_after_a
     let anna = anna.restart().await;
     let done = |view: &View| (view.spaces[0].memories, view.spaces[0].pending) == (MANY, 0);
     anna.shows("all memories", done).await;
-    // Created, title and tag of each.
-    anna.shows("all entries", |view| view.spaces[0].entries == 3 * MANY as u64).await;
+    // Created, title and tag of each, and the links.
+    anna.shows("all entries", |view| view.spaces[0].entries == 3 * MANY as u64 + 2).await;
     let anna = anna.restart().await;
     let view = anna.sharing.view().await.expect("it is there").spaces.remove(0);
     assert_eq!((view.memories, view.pending), (MANY, 0), "nothing is looked at twice");

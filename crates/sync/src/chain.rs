@@ -187,7 +187,8 @@ impl Fork {
 
     /// The number of the last entry that does not belong to a publication with a fork in it.
     fn sound(&self) -> u64 {
-        let preceding = self.known.header().preceding.max(self.other.header().preceding);
+        let preceding =
+            self.known.header().preceding.max(self.other.header().preceding).min(MAX_PUBLICATION_ENTRIES);
         self.number().saturating_sub(1 + u64::from(preceding))
     }
 

@@ -160,6 +160,15 @@ pub enum Effect {
         /// Which.
         space: SpaceId,
     },
+    /// Entries of a chain count for something else now, because of a fork.
+    Recount {
+        /// The chain.
+        chain: ChainId,
+        /// The number of the first of them.
+        from: u64,
+        /// The number of the last.
+        to: u64,
+    },
     /// Destroy memories: the owner of the space has said so. One that was begun here is only taken out of the space.
     Erase {
         /// The space.

@@ -7,10 +7,11 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use cairn_sync::chain::{Fork, chain_of};
-use cairn_sync::engine::Input;
-use cairn_sync::entry::{Entry, Lane};
+use cairn_sync::engine::{Effect, Input};
+use cairn_sync::entry::{Entry, Header, Lane};
+use cairn_sync::wire::Frame;
 
-use brain::{Brain, brains, keys, two};
+use brain::{Brain, NOW, brains, keys, two};
 
 fn talk_on(sides: &mut [Brain; 2], mut waiting: VecDeque<(usize, Bytes)>) {
     while let Some((from, frame)) = waiting.pop_front() {
@@ -59,6 +60,33 @@ fn who_can_prove_an_earlier_fork_shows_it_to_one_who_can_prove_a_later_one() {
     talk_on(&mut sides, hellos);
     let proven = sides.each_ref().map(|side| side.engine.replica().chain(chain)?.fork().map(Fork::number));
     assert_eq!(proven, [Some(2), Some(2)]);
+}
+
+/// An author can sign a header that says of itself what it likes.
+#[test]
+fn what_a_later_fork_took_away_and_an_earlier_one_gives_back_is_counted_again() {
+    let mut sides = sharing();
+    let waiting = sides[0].act("write", brains()[1]).into_iter().map(|frame| (0, frame)).collect();
+    talk_on(&mut sides, waiting);
+    let [_, bert] = &mut sides;
+    let entries: Vec<Entry> = bert.kept.values().cloned().collect();
+    let of_content = |entry: &&Entry| entry.header().kind.lane() == Lane::Content;
+    let content: Vec<&Entry> = entries.iter().filter(of_content).collect();
+    let chain = chain_of(content[0]);
+    let certificate = bert.engine.certificate(chain.author, chain.epoch).cloned().expect("it has entries by it");
+    let mut recounted = Vec::new();
+    for (at, preceding) in [(4, 4), (3, 0)] {
+        let header = Header { preceding, ..content[at].header().clone() };
+        let other = Entry::sign(header, Bytes::from_static(b"another"), &keys(1).1).expect("small");
+        let fork = Fork { known: Box::new(content[at].clone()), other: Box::new(other) };
+        let bytes = Frame::Proof(fork, certificate.clone()).to_bytes();
+        let effects = bert.engine.handle(Input::Frame { device: bert.other, bytes }, NOW);
+        recounted.extend(effects.into_iter().find_map(|effect| match effect {
+            Effect::Recount { from, to, .. } => Some((from, to)),
+            _ => None,
+        }));
+    }
+    assert_eq!(recounted, [(1, 6), (1, 3)]);
 }
 
 #[test]

@@ -151,6 +151,7 @@ impl World {
             }
             Effect::Tell(News::OtherKey(brain)) => panic!("nobody has named another key of {brain}"),
             Effect::Restand { .. }
+            | Effect::Recount { .. }
             | Effect::KeepReceipt { .. }
             | Effect::KeepPeer { .. }
             | Effect::Dial { .. }

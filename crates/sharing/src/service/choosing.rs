@@ -42,8 +42,8 @@ impl Service {
         let at = self.keeper.handler.append(append).await?.position;
         self.selections.insert(space, Chosen { selection, at });
         self.look_at(space).await?;
-        // Few memories are there when it is answered.
-        self.choose_some().await
+        // Few memories are there when it is answered, whatever else was chosen before.
+        self.choose_of(self.choices.len() - 1).await
     }
 
     /// Goes on with what was chosen before this node started.
@@ -66,17 +66,27 @@ impl Service {
         if let Some(tag) = &selection.tag {
             memories.extend(self.tagged(tag).await?);
         }
+        // What was chosen before counts no more.
+        self.choices.iter_mut().filter(|choice| choice.space == space).for_each(|choice| choice.memories.clear());
         self.choices.push_back(Choice { space, at: *at, memories: memories.into_iter().collect() });
         Ok(())
     }
 
     /// Looks at the next few memories.
     pub(super) async fn choose_some(&mut self) -> Result<(), SharingError> {
-        let Some(choice) = self.choices.front_mut() else { return Ok(()) };
+        self.choose_of(0).await
+    }
+
+    async fn choose_of(&mut self, number: usize) -> Result<(), SharingError> {
+        let Some(choice) = self.choices.get_mut(number) else { return Ok(()) };
         let some = choice.memories.drain(..choice.memories.len().min(LOOKED_AT));
         self.keeper.choose(some, &self.selections, &self.engine).await?;
-        if let Some(done) = self.choices.pop_front_if(|choice| choice.memories.is_empty()) {
-            let tracking = Some(Tracking { source: SOURCE.into(), position: done.at.0 });
+        let mut done = None;
+        while let Some(choice) = self.choices.pop_front_if(|choice| choice.memories.is_empty()) {
+            done = Some(choice.at);
+        }
+        if let Some(at) = done {
+            let tracking = Some(Tracking { source: SOURCE.into(), position: at.0 });
             self.keeper.handler.append(NewAppend { streams: Vec::new(), tracking }).await?;
         }
         Ok(())

@@ -1,8 +1,7 @@
 //! What brains that know each other exchange: how far they are, entries, receipts and proofs.
 
 use super::{
-    Effect, Engine, Load, MAX_HEADS, MAX_OFFERED, MAX_PULLS, MAX_SERVING, News, PUSH_CREDIT, STALLED_MS, Session,
-    Why,
+    Effect, Engine, Load, MAX_HEADS, MAX_OFFERED, MAX_PULLS, MAX_SERVING, News, PUSH_CREDIT, STALLED_MS, Why,
 };
 use crate::chain::{Chain, ChainId, chain_of};
 use crate::entry::{Entry, Lane};
@@ -82,7 +81,10 @@ impl Engine {
             Frame::Pull(pull) => self.serve(device, brain, pull, now, effects),
             Frame::Batch(batch) => return self.receive(device, brain, batch, now, effects),
             Frame::Receipt(receipt) => return self.received(device, brain, receipt, now, effects),
-            Frame::Proof(fork, certificate) => self.proven(brain, &fork, certificate, now, effects),
+            Frame::Proof(fork, certificate) => {
+                self.proven(brain, &fork, certificate, now, effects);
+                self.note_proof(device, chain_of(&fork.known));
+            }
             // Who is there has been settled.
             Frame::Hello(_) | Frame::Pair { .. } | Frame::Paired | Frame::Refused(_) => {}
             Frame::Roster(_) | Frame::KnownPeers(_) | Frame::Certify { .. } | Frame::Certified { .. } => {
@@ -223,12 +225,12 @@ impl Engine {
                 wanted.push((chain.map(|chain| chain.lane), pull));
             }
         }
+        // Also of a fork that is known here: theirs may be of an earlier one.
         let proofs: Vec<(SpaceId, Tag)> = session
             .forked
             .iter()
-            .filter(|(space, tag)| {
-                self.wants(*space, None, now) && self.asks_for_proof(session, (*space, *tag), now)
-            })
+            .filter(|(space, _)| self.wants(*space, None, now))
+            .filter(|place| session.proofs.get(place).is_none_or(|at| now >= at.saturating_add(STALLED_MS)))
             .copied()
             .collect();
         // First what says what counts, then what nothing is known of, which may be that too.
@@ -247,12 +249,12 @@ impl Engine {
         }
     }
 
-    /// Whether to ask for the proof of a fork that the other side has: until there is one, and once where there is, for theirs may be of an
-    /// earlier fork.
-    fn asks_for_proof(&self, session: &Session, (space, chain): (SpaceId, Tag), now: u64) -> bool {
-        let known = self.tags.get(&(space, chain)).and_then(|chain| self.replica.chain(*chain));
-        let has_one = known.is_some_and(|chain| chain.fork().is_some());
-        session.proofs.get(&(space, chain)).is_none_or(|at| !has_one && now >= at.saturating_add(STALLED_MS))
+    /// Takes note that the other side has shown its proof of a fork: it need not be asked for again.
+    fn note_proof(&mut self, device: DeviceKey, chain: ChainId) {
+        let is_proven = self.replica.chain(chain).is_some_and(|chain| chain.fork().is_some());
+        if let Some(session) = self.sessions.get_mut(&device).filter(|_| is_proven) {
+            session.proofs.insert((chain.space, chain.tag()), u64::MAX);
+        }
     }
 
     /// Asks for what is wanted, as much at once as is allowed.

@@ -258,13 +258,7 @@ impl Engine {
         let sought = first.filter(|(number, previous)| {
             known.header().number == *number && *number > 1 && known.header().previous != *previous
         });
-        let before = self.replica.space(chain.space).cloned().map(Box::new);
-        for effect in self.replica.compared(known, other) {
-            if let replica::Effect::Forked(fork) = effect {
-                effects.push(Effect::Restand { before: before.clone(), space: chain.space });
-                effects.push(Effect::KeepFork(fork));
-            }
-        }
+        self.found_fork(chain, known, other, effects);
         self.partial.remove(&chain);
         self.accuse(chain, effects);
         if self.is_forked() {
@@ -273,6 +267,29 @@ impl Engine {
         if sought.is_some() {
             self.search(device, chain, known.header().number - 1, effects);
         }
+    }
+
+    /// Takes note of two entries with one number; says whether that is news.
+    fn found_fork(&mut self, chain: ChainId, known: &Entry, other: &Entry, effects: &mut Vec<Effect>) -> bool {
+        let before = self.replica.space(chain.space).cloned().map(Box::new);
+        let complete = |engine: &Self| engine.replica.chain(chain).map_or(0, Chain::complete);
+        let was = complete(self);
+        let found = self.replica.compared(known, other).into_iter().find_map(|effect| match effect {
+            replica::Effect::Forked(fork) => Some(fork),
+            _ => None,
+        });
+        let Some(fork) = found else { return false };
+        let is = complete(self);
+        match chain.lane {
+            Lane::Control => effects.push(Effect::Restand { before, space: chain.space }),
+            // An earlier fork may give back what a later one took away.
+            Lane::Content if was != is => {
+                effects.push(Effect::Recount { chain, from: was.min(is) + 1, to: was.max(is) });
+            }
+            Lane::Content => {}
+        }
+        effects.push(Effect::KeepFork(fork));
+        true
     }
 
     /// Shows everybody who is there the proof of a fork.
@@ -315,16 +332,7 @@ impl Engine {
         }
         self.take_certificate(&certificate, effects);
         self.tags.insert((chain.space, chain.tag()), chain);
-        let before = self.replica.space(chain.space).cloned().map(Box::new);
-        let mut news = false;
-        for effect in self.replica.compared(&fork.known, &fork.other) {
-            if let replica::Effect::Forked(fork) = effect {
-                effects.push(Effect::Restand { before: before.clone(), space: chain.space });
-                effects.push(Effect::KeepFork(fork));
-                news = true;
-            }
-        }
-        if news {
+        if self.found_fork(chain, &fork.known, &fork.other, effects) {
             self.partial.remove(&chain);
             self.accuse(chain, effects);
             if self.is_forked() {

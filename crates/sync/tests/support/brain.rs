@@ -20,7 +20,7 @@ use cairn_sync::shared::SharedEvent;
 use ed25519_dalek::SigningKey;
 use uuid::Uuid;
 
-const NOW: u64 = 1_790_000_000_000;
+pub const NOW: u64 = 1_790_000_000_000;
 
 pub struct Brain {
     pub engine: Engine,

@@ -44,9 +44,6 @@ struct Space {
     memories: u64,
     #[serde(default)]
     pending: u64,
-    /// A node before this one does not say.
-    #[serde(default)]
-    entries: Option<u64>,
     grants: Vec<Grant>,
     #[serde(default)]
     selection: Selection,
@@ -110,6 +107,9 @@ struct Receipt {
     by: String,
     at: i64,
     entries: u64,
+    /// A node before this one does not say.
+    #[serde(default)]
+    of: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -425,7 +425,7 @@ pub async fn receipts(client: &Client, screen: &Screen) -> Result<(), CliError> 
         let row = |receipt: &Receipt| {
             let space = view.spaces.iter().find(|space| space.id == receipt.space);
             let peer = view.peers.iter().find(|peer| peer.brain == receipt.by);
-            let all = space.and_then(|space| space.entries).filter(|all| *all > receipt.entries);
+            let all = receipt.of.filter(|all| *all > receipt.entries);
             let all = all.map_or_else(String::new, |all| format!("of {} ", number(all)));
             let space = space.map_or_else(|| short(&receipt.space).to_owned(), |space| line(&space.name));
             let peer = peer.map_or_else(|| short(&receipt.by).to_owned(), |peer| line(&peer.name));
