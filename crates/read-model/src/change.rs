@@ -57,6 +57,8 @@ pub struct Touched {
     pub body: bool,
     /// The file it was imported from.
     pub file: bool,
+    /// That there is such a memory. What a peer wrote about it may have come before that, and shows from then on.
+    pub begun: bool,
     /// Anything: undoing a command may bring back what it turned down in any field, and what a peer wrote may count for nothing any more.
     pub everything: bool,
 }
@@ -66,6 +68,7 @@ impl Touched {
     pub fn note(&mut self, event: &MemoryEvent) {
         match event {
             MemoryEvent::Created(_) => {
+                self.begun = true;
                 self.fields.insert(FieldName::kind());
                 self.fields.insert(FieldName::archived());
             }

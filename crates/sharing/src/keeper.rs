@@ -64,6 +64,8 @@ pub struct Keeper {
     by: Principal,
     /// The space that each shared memory is in.
     pub(crate) places: BTreeMap<MemoryId, SpaceId>,
+    /// Memories that have come into their space, of which nothing was said there yet.
+    pub(crate) entering: BTreeSet<MemoryId>,
     /// Memories that were erased here: what is said about them is not taken in.
     pub(crate) erased: BTreeSet<MemoryId>,
 }
@@ -76,7 +78,7 @@ impl Keeper {
             ceiling: Truth::Automation,
             origin: Origin::of(Truth::Automation, "sharing"),
         };
-        Self { handler, by, places: BTreeMap::new(), erased: BTreeSet::new() }
+        Self { handler, by, places: BTreeMap::new(), entering: BTreeSet::new(), erased: BTreeSet::new() }
     }
 
     /// The space that a memory is in.
@@ -422,7 +424,12 @@ impl Keeper {
                 StreamAppend { stream: memory_stream(of.memory).into(), expected: of.expected, events }
             });
             match self.handler.append(NewAppend { streams: streams.collect(), tracking: None }).await {
-                Ok(_) => part.iter().for_each(|of| self.note_place(of.memory, of.space)),
+                Ok(_) => {
+                    for of in part {
+                        self.note_place(of.memory, of.space);
+                        self.note_entering(of.memory, of.space.is_some());
+                    }
+                }
                 Err(AppendError::WrongExpectedRevision { stream, .. }) => {
                     let changed = memory_of_stream(&stream);
                     again.extend(part.extract_if(.., |of| Some(of.memory) == changed).map(|of| of.memory));
@@ -437,6 +444,13 @@ impl Keeper {
             }
         }
         Ok(again)
+    }
+
+    pub(crate) fn note_entering(&mut self, memory: MemoryId, enters: bool) {
+        match enters {
+            true => self.entering.insert(memory),
+            false => self.entering.remove(&memory),
+        };
     }
 
     pub(crate) fn note_place(&mut self, memory: MemoryId, space: Option<SpaceId>) {

@@ -79,6 +79,7 @@ impl Keeper {
             let metadata = read_metadata(event).map_err(|_| damaged(event))?;
             if let MemoryEvent::Shared(Shared { space }) = &decoded {
                 let space: Option<SpaceId> = space.as_ref().and_then(|space| space.parse().ok());
+                self.entering.remove(&memory);
                 // It may be elsewhere by now.
                 if let Some(space) = space.filter(|space| self.place(memory) == Some(*space)) {
                     let Brought { publications: mut said, was_shared } =
@@ -104,6 +105,10 @@ impl Keeper {
                 self.choose(std::mem::take(&mut chosen_for), selections, engine).await?;
             }
             let Some(space) = self.place(memory).filter(|_| !metadata.origin.is_peer()) else { continue };
+            // It is said with all else when the place is reached at which its memory has come into the space.
+            if self.entering.contains(&memory) {
+                continue;
+            }
             let id = EventId::new(event.id);
             if let Some(said) = self.said(memory, id, decoded, &metadata, engine).await?
                 && taken.insert(id)

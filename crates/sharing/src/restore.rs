@@ -62,10 +62,15 @@ impl Keeper {
         let event_types = types.iter().chain(&more).map(|name| (*name).to_owned()).collect();
         let filter = Filter { stream_prefixes: Vec::new(), event_types };
         let mut forks = Vec::new();
+        let published = self.published().await?;
         let mut from = Some(Position::START.next());
         while let Some(position) = from {
             let page = self.handler.store().read_all(position, Direction::Forwards, &filter, PAGE).await?;
             for event in &page.events {
+                if event.position > published && &*event.event_type == "memory.shared" {
+                    let memory = memory_of_stream(&event.stream);
+                    memory.into_iter().for_each(|memory| self.note_entering(memory, true));
+                }
                 self.recall(event, engine, &mut selections, &mut authors, &mut forks)?;
             }
             from = page.next;

@@ -93,11 +93,12 @@ pub(super) struct Writer<'a> {
 impl Writer<'_> {
     fn write(&mut self, change: &MemoryChange) {
         let (memory, touched) = (self.memory, &change.touched);
+        let everything = touched.everything || touched.begun && change.first_revision > 0;
         self.summary(change);
-        if touched.body || touched.everything {
+        if touched.body || everything {
             self.body();
         }
-        if touched.everything {
+        if everything {
             memory.fields().iter().for_each(|(name, claims)| self.claims(name, claims));
         } else {
             let claims = touched.fields.iter().filter_map(|name| Some((name, memory.field(name)?)));

@@ -46,6 +46,20 @@ fn both_databases_answer_alike_whatever_was_done() {
 }
 
 #[test]
+fn what_was_claimed_of_a_memory_before_it_was_there_shows_when_it_is() {
+    let (mut brain, mut stage) = (Brain::new(1), Stage::new());
+    let (late, created) = brain.claim_first(&[("title", "Tomatoes".into()), ("tag/garden", Value::Flag(true))]);
+    brain.create(Kind::Note, &[("tag/garden", Value::Flag(true))], "");
+    stage.apply(&brain.batch());
+    let tagged = |stage: &Stage| stage.both(|it| it.memories.tags("garden").unwrap())[0].memories;
+    assert_eq!(tagged(&stage), 1);
+    brain.happen(late, created);
+    stage.apply(&brain.batch());
+    assert_eq!(tagged(&stage), 2);
+    stage.digests();
+}
+
+#[test]
 fn of_very_many_suggestions_about_a_long_text_the_first_are_shown_with_what_they_would_do() {
     let (mut brain, mut stage) = (Brain::new(1), Stage::new());
     let text = "words ".repeat(150_000);

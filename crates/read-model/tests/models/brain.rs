@@ -124,7 +124,7 @@ impl Brain {
         Some(memory.decide(command, &mut Context { author, ids: &mut ids }).ok()?.events)
     }
 
-    fn happen(&mut self, target: MemoryId, decided: Decided) {
+    pub fn happen(&mut self, target: MemoryId, decided: Decided) {
         let Decided { id: event, author, event: data } = decided;
         self.position += 1;
         let (memory, next) = self.memories.get_mut(&target).unwrap();
@@ -181,6 +181,17 @@ impl Brain {
         assert!(created, "a memory is made");
         self.ids.push(target);
         target
+    }
+
+    /// A memory of which the claims come before it, as a peer's may. Gives what is to happen for it to be there.
+    pub fn claim_first(&mut self, claims: &[(&str, Value)]) -> (MemoryId, Decided) {
+        let target = MemoryId::new(id(&mut self.random));
+        let claims = claims.iter().map(|(name, value)| (name.parse().unwrap(), value.clone())).collect();
+        let command = Command::CreateMemory { kind: Kind::Note, claims, body: String::new() };
+        let mut events = self.decide(target, Truth::User, command).unwrap();
+        let created = events.remove(0);
+        events.into_iter().for_each(|event| self.happen(target, event));
+        (target, created)
     }
 
     /// Does something that somebody might do.
