@@ -561,6 +561,7 @@ fn run(seed: u64) {
                 || header.author == node.brain()
                 // What it says in the clear to whom it should not, it has told itself.
                 || world.liar().is_some_and(|liar| world.nodes[liar].brain() == header.author)
+                || world.theft.as_ref().is_some_and(|theft| theft.hash() == entry.hash())
                 || node.brain() == owner.brain()
                 || has_been_reader(owner, space, node.brain());
             assert!(may_read, "seed {seed}: brain {who} has only kept it for others, and can read {header:?}");
