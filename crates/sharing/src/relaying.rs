@@ -1,4 +1,5 @@
-//! What a brain keeps for others sealed: it becomes memories when the brain may read it.
+//! Entries that were kept and made no memories: what was sealed for others becomes some when this brain may read it, and what was said about a memory
+//! that was out of its space when that is back.
 
 use std::collections::BTreeSet;
 
