@@ -11,9 +11,10 @@ mod quota;
 mod receiving;
 mod saying;
 mod sealing;
+mod session;
 mod successions;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use cairn_domain::id::MemoryId;
@@ -28,14 +29,16 @@ use crate::replica::{self, Replica};
 use crate::roster::Roster;
 use crate::space::Space;
 use crate::succession::Succession;
-use crate::wire::{Frame, Head, InvalidFrame, Pull, Receipt, Refusal};
+use crate::wire::{Frame, Head, InvalidFrame, Receipt, Refusal};
 
-use meeting::{Dialling, Stranger};
+use meeting::Dialling;
 use quota::Quota;
+use session::Session;
 
 pub use meeting::{Invitation, Peer, TakenUp};
 pub use quota::BYTES_A_DAY;
 pub use saying::{CannotSay, Offer, Said, Wish};
+pub use session::Received;
 
 /// The most epochs of one author in one space.
 pub const MAX_EPOCHS: usize = 64;
@@ -327,54 +330,6 @@ pub struct Engine {
     rosters_at: BTreeMap<BrainKey, u64>,
     /// Set when somebody knows more of this device's entries than it does.
     epoch_lost: bool,
-}
-
-/// What somebody has received of a space.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Received {
-    /// Their last receipt of each chain.
-    pub chains: BTreeMap<Tag, Receipt>,
-    unkept: BTreeSet<Tag>,
-    kept_at: u64,
-}
-
-/// A connection.
-struct Session {
-    opened_at: u64,
-    /// Who is there, once they have said so and are known.
-    brain: Option<BrainKey>,
-    /// Who is there and is not known yet.
-    stranger: Option<(BrainKey, Stranger)>,
-    /// How far the other side has the chains that it has spoken of.
-    heads: BTreeMap<(SpaceId, Tag), Head>,
-    /// How far the other side has chains, by what it said, and by what it was sent.
-    reached: BTreeMap<ChainId, u64>,
-    /// How far the other side has chains, by what it said alone.
-    told: BTreeMap<ChainId, u64>,
-    /// How far the other side was told that this one has chains: it asks for so much by itself.
-    shown: BTreeMap<ChainId, u64>,
-    /// Spaces in which something was said before the other side had told how far it is.
-    missed: BTreeSet<SpaceId>,
-    /// Chains that the other side has asked for, or sent: it is given what is new in them.
-    following: BTreeSet<ChainId>,
-    /// Chains of which the other side can prove that they have forked.
-    forked: BTreeSet<(SpaceId, Tag)>,
-    /// When it was asked for such proofs.
-    proofs: BTreeMap<(SpaceId, Tag), u64>,
-    wanted: VecDeque<Pull>,
-    /// What was asked for and has not come, and when it was.
-    pulling: BTreeMap<(SpaceId, Tag), u64>,
-    /// When the other side was last told how far this brain is with everything.
-    told_at: u64,
-    /// Chains that were asked for in vain, and when: they are left alone for a while.
-    stalled: BTreeMap<(SpaceId, Tag), u64>,
-    serving: usize,
-    /// Certificates that the other side was given.
-    given: BTreeSet<(BrainKey, Epoch)>,
-    /// Bytes that were sent without being asked for and of which no receipt came.
-    unacknowledged: usize,
-    /// How far back the search for the place of a fork has gone.
-    searching: BTreeMap<ChainId, u64>,
 }
 
 impl Engine {

@@ -3,6 +3,8 @@
 //! erased is nowhere. Each run follows from its seed, which a failure names; `TEST_CAIRN_SEED` runs one alone, `TEST_CAIRN_SEEDS`
 //! all below that number, `TEST_CAIRN_FIRST` those from one on.
 
+#[path = "network/agreed.rs"]
+mod agreed;
 #[path = "network/keys.rs"]
 mod keys;
 #[path = "network/liar.rs"]
@@ -19,13 +21,11 @@ use cairn_domain::field::FieldName;
 use cairn_domain::id::{EventId, MemoryId};
 use cairn_domain::truth::Truth;
 use cairn_domain::value::Value;
-use cairn_sync::chain::ChainId;
 use cairn_sync::control::{Control, Decision, Role};
 use cairn_sync::engine::{Effect, Input, MAX_AHEAD_MS, News, Offer, Peer, Said};
-use cairn_sync::entry::{Entry, EntryKind, Lane};
+use cairn_sync::entry::Entry;
 use cairn_sync::key::{BrainKey, DeviceKey, Epoch, Hash, SpaceId};
 use cairn_sync::shared::SharedEvent;
-use cairn_sync::space::{Reason, Standing};
 use cairn_sync::wire::Frame;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -498,124 +498,14 @@ impl World {
     }
 }
 
-/// Whether a brain was ever let read what is in a space.
-fn has_been_reader(owner: &Node, space: SpaceId, brain: BrainKey) -> bool {
-    let grants = owner.engine.replica().space(space).into_iter().flat_map(|rules| rules.grants().values());
-    let control = owner.disk.entries.values().filter(|entry| entry.header().kind == EntryKind::Control);
-    let void = control.filter_map(|entry| Control::parse(entry.payload()?).ok());
-    let offered = void.filter_map(|control| match control {
-        Control::Offered { to, role, .. } => Some((to, role)),
-        _ => None,
-    });
-    grants.map(|grant| (grant.to, grant.role)).chain(offered).any(|(to, role)| to == brain && role >= Role::Read)
-}
-
 fn run(seed: u64) {
     let mut world = World::new(seed);
     for _ in 0..STEPS {
         world.step();
     }
-    let said: Vec<BTreeMap<(ChainId, u64), Hash>> = world
-        .nodes
-        .iter()
-        .map(|node| {
-            let own = node.disk.entries.iter().filter(|((chain, _), _)| chain.author == node.brain());
-            own.map(|(place, entry)| (*place, entry.hash())).collect()
-        })
-        .collect();
+    let said = agreed::said(&world);
     world.settle();
-    // By everybody's clock.
-    let now = world.nodes.iter().map(|node| node.clock).max().expect("some");
-    let space = world.space;
-    let (owner, others) = world.nodes.split_first().expect("some");
-    let wanted = owner.seen(space);
-    let erased = |node: &Node| {
-        let rules = node.engine.replica().space(space);
-        let erased: Vec<MemoryId> = rules.into_iter().flat_map(|rules| rules.erased().keys().copied()).collect();
-        node.disk
-            .entries
-            .values()
-            .find(|entry| {
-                let is_there = entry.payload().is_some() || entry.sealed().is_some();
-                is_there && erased.contains(&entry.header().memory)
-            })
-            .map(|entry| entry.header().clone())
-    };
-    for node in &world.nodes {
-        assert_eq!(erased(node), None, "seed {seed}: what was erased is still there");
-    }
-    let stripped = |node: &Node| {
-        let rules = node.engine.replica().space(space).expect("it has a part");
-        let is_relay = node.engine.replica().role_of(space, node.brain(), now) == Some(Role::Relay);
-        let lost = |entry: &&Entry| {
-            let opened = node.engine.opened(space, vec![(*entry).clone()]);
-            let is_there = opened[0].payload().is_some() || is_relay && entry.sealed().is_some();
-            !is_there && !rules.erased().contains_key(&entry.header().memory)
-        };
-        node.disk.entries.values().find(lost).map(|entry| entry.header().clone())
-    };
-    for (who, node) in world.nodes.iter().enumerate() {
-        for entry in node.disk.entries.values().filter(|entry| entry.payload().is_some()) {
-            let header = entry.header();
-            let may_read = header.kind.lane() == Lane::Control
-                || header.author == node.brain()
-                // What it says in the clear to whom it should not, it has told itself.
-                || world.liar().is_some_and(|liar| world.nodes[liar].brain() == header.author)
-                || world.theft.as_ref().is_some_and(|theft| theft.hash() == entry.hash())
-                || node.brain() == owner.brain()
-                || has_been_reader(owner, space, node.brain());
-            assert!(may_read, "seed {seed}: brain {who} has only kept it for others, and can read {header:?}");
-        }
-    }
-    // One relay takes nothing from another, and one that is no more than that can seal nothing: who meets nobody else neither gets nor gives.
-    let is_apart = |who: usize| {
-        let role = owner.engine.replica().role_of(space, world.nodes[who].brain(), now);
-        world.star && world.relay != Some(who) && role == Some(Role::Relay)
-    };
-    for (number, other) in others.iter().enumerate().filter(|(number, _)| !is_apart(number + 1)) {
-        let is_owner = other.brain() == owner.brain();
-        if !is_owner && owner.engine.replica().grant_of(space, other.brain(), now).is_none() {
-            continue;
-        }
-        let seen = other.seen(space);
-        let rules = |node: &Node| node.engine.replica().space(space).cloned();
-        assert_eq!(rules(other), rules(owner), "seed {seed}: brain {} has other rules", number + 1);
-        let differs = seen.iter().find(|(place, what)| wanted.get(place) != Some(what));
-        assert_eq!(differs, None, "seed {seed}: brain {} sees something else", number + 1);
-        let lacks: Vec<_> = wanted.keys().filter(|place| !seen.contains_key(place)).collect();
-        assert!(lacks.is_empty(), "seed {seed}: brain {} lacks {lacks:?}", number + 1);
-        if Some(number + 1) != world.liar() {
-            let own_words = world.liar().map(|liar| world.nodes[liar].brain());
-            let lost = stripped(other).filter(|header| Some(header.author) != own_words);
-            assert_eq!(lost, None, "seed {seed}: brain {} was kept from what was said", number + 1);
-        }
-    }
-    let liar = world.liar();
-    for (who, said) in said.iter().enumerate().filter(|(who, _)| Some(*who) != liar) {
-        let name = world.nodes[who].brain();
-        for (place, hash) in said {
-            // What was said under a grant that the owner never let take effect here stays where it is.
-            let kept = world.nodes[who].disk.entries.get(place).map(Entry::hash);
-            assert_eq!(kept, Some(*hash), "seed {seed}: brain {who} has lost what it said");
-            let has_part = name == owner.brain() || owner.engine.replica().grant_of(space, name, now).is_some();
-            let readable = has_part && !is_apart(who);
-            if readable {
-                let entry = &world.nodes[who].disk.entries[place];
-                let counts =
-                    owner.engine.replica().standing(space, entry.header()) != Standing::Held(Reason::NoGrant);
-                assert!(
-                    !counts || wanted.contains_key(place),
-                    "seed {seed}: what brain {who} said at {place:?} was lost"
-                );
-            }
-        }
-    }
-    for node in &world.nodes {
-        for chain in node.engine.replica().chains(space).filter(|chain| chain.fork().is_some()) {
-            let author = world.nodes.iter().position(|node| node.brain() == chain.id().author);
-            assert_eq!(author, liar, "seed {seed}: an honest brain stands accused");
-        }
-    }
+    agreed::check(&world, &said, seed);
 }
 
 #[test]

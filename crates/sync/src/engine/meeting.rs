@@ -1,6 +1,6 @@
 //! Who is at the other end, and how two brains come to know each other.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
@@ -70,32 +70,6 @@ impl Dialling {
     /// Something is different: the next try need not wait.
     fn hurry(&mut self) {
         (self.failures, self.next_at) = (0, 0);
-    }
-}
-
-impl Session {
-    fn new(opened_at: u64) -> Self {
-        Self {
-            opened_at,
-            brain: None,
-            stranger: None,
-            heads: BTreeMap::new(),
-            reached: BTreeMap::new(),
-            told: BTreeMap::new(),
-            shown: BTreeMap::new(),
-            missed: BTreeSet::new(),
-            following: BTreeSet::new(),
-            forked: BTreeSet::new(),
-            proofs: BTreeMap::new(),
-            wanted: VecDeque::new(),
-            pulling: BTreeMap::new(),
-            told_at: opened_at,
-            stalled: BTreeMap::new(),
-            serving: 0,
-            given: BTreeSet::new(),
-            unacknowledged: 0,
-            searching: BTreeMap::new(),
-        }
     }
 }
 
