@@ -27,6 +27,7 @@ use cairn_sync::space::{self, Space};
 use uuid::Uuid;
 
 use crate::error::SharingError;
+use crate::linking::Untold;
 use crate::names::{chain_stream, encode, encode_header, read_entry};
 
 /// How many entries are kept in one append, and how many memories are destroyed.
@@ -66,6 +67,8 @@ pub struct Keeper {
     pub(crate) places: BTreeMap<MemoryId, SpaceId>,
     /// Memories that have come into their space, of which nothing was said there yet.
     pub(crate) entering: BTreeSet<MemoryId>,
+    /// Links that were not told, once they were looked for.
+    pub(crate) untold: Option<Untold>,
     /// Memories that were erased here: what is said about them is not taken in.
     pub(crate) erased: BTreeSet<MemoryId>,
 }
@@ -78,7 +81,14 @@ impl Keeper {
             ceiling: Truth::Automation,
             origin: Origin::of(Truth::Automation, "sharing"),
         };
-        Self { handler, by, places: BTreeMap::new(), entering: BTreeSet::new(), erased: BTreeSet::new() }
+        Self {
+            handler,
+            by,
+            places: BTreeMap::new(),
+            entering: BTreeSet::new(),
+            untold: None,
+            erased: BTreeSet::new(),
+        }
     }
 
     /// The space that a memory is in.

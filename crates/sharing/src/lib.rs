@@ -6,6 +6,7 @@ mod erasing;
 mod error;
 mod invitation;
 mod keeper;
+mod linking;
 mod names;
 mod publishing;
 mod relaying;

@@ -18,6 +18,7 @@ use futures::StreamExt;
 
 use crate::error::SharingError;
 use crate::keeper::{Keeper, Move, cannot_be_shared, name_for_others};
+use crate::linking::target_of;
 use crate::restore::Selections;
 
 /// Under what name the log keeps how far it was looked through.
@@ -32,13 +33,13 @@ const PAGE: usize = 1_000;
 const PRIVATE: &str = "private";
 
 /// What is to be said, with the events it was taken from.
-type Publication = Vec<(Said, EventId)>;
+pub(crate) type Publication = Vec<(Said, EventId)>;
 
 /// What a memory brings with it into a space.
 #[derive(Default)]
-struct Brought {
+pub(crate) struct Brought {
     /// What this brain's own have written about it.
-    publications: Vec<Publication>,
+    pub(crate) publications: Vec<Publication>,
     /// Whether it was in a space before: others may have gone on writing about it.
     was_shared: bool,
 }
@@ -68,7 +69,8 @@ impl Keeper {
         // What is published because its memory came into a space may be among these events itself.
         let mut taken: BTreeSet<EventId> = BTreeSet::new();
         let mut chosen_for: BTreeSet<MemoryId> = BTreeSet::new();
-        let mut back: BTreeMap<SpaceId, BTreeSet<MemoryId>> = BTreeMap::new();
+        let mut come_in: BTreeMap<SpaceId, BTreeSet<MemoryId>> = BTreeMap::new();
+        let mut back = come_in.clone();
         for event in events {
             let Some(memory) = memory_of_stream(&event.stream) else { continue };
             if &*event.event_type == "memory.erased" {
@@ -79,6 +81,9 @@ impl Keeper {
             let metadata = read_metadata(event).map_err(|_| damaged(event))?;
             if let MemoryEvent::Shared(Shared { space }) = &decoded {
                 let space: Option<SpaceId> = space.as_ref().and_then(|space| space.parse().ok());
+                if space.is_some() && event.revision > Revision(0) {
+                    self.find_untold().await?;
+                }
                 self.entering.remove(&memory);
                 // It may be elsewhere by now.
                 if let Some(space) = space.filter(|space| self.place(memory) == Some(*space)) {
@@ -87,6 +92,7 @@ impl Keeper {
                     said.iter_mut().for_each(|said| said.retain(|(_, of)| taken.insert(*of)));
                     said.retain(|said| !said.is_empty());
                     publications.entry(space).or_default().extend(said);
+                    come_in.entry(space).or_default().insert(memory);
                     if was_shared {
                         back.entry(space).or_default().insert(memory);
                     }
@@ -122,9 +128,16 @@ impl Keeper {
             }
         }
         self.choose(chosen_for, selections, engine).await?;
+        for (space, memories) in come_in {
+            let mut said = self.links_to(&memories, space, engine).await?;
+            said.iter_mut().for_each(|said| said.retain(|(_, of)| taken.insert(*of)));
+            said.retain(|said| !said.is_empty());
+            publications.entry(space).or_default().extend(said);
+        }
         for (space, memories) in back {
             self.take_in_missed(space, &memories, engine).await?;
         }
+        publications.retain(|_, said| !said.is_empty());
         let mut tracking = events.last().map(|last| Tracking { source: SOURCE.into(), position: last.position.0 });
         let mut all = Vec::new();
         let spaces = publications.len();
@@ -221,8 +234,8 @@ impl Keeper {
     }
 
     /// All that this brain's own have written about a memory before it came into a space.
-    async fn everything(
-        &self,
+    pub(crate) async fn everything(
+        &mut self,
         memory: MemoryId,
         until: Revision,
         space: SpaceId,
@@ -267,7 +280,7 @@ impl Keeper {
 
     /// What others are told of an event: nothing where it stays here.
     async fn said(
-        &self,
+        &mut self,
         memory: MemoryId,
         id: EventId,
         event: MemoryEvent,
@@ -275,7 +288,10 @@ impl Keeper {
         engine: &Engine,
     ) -> Result<Option<Said>, SharingError> {
         let Some(event) = SharedEvent::of(id, event) else { return Ok(None) };
-        if event.field().is_some_and(|field| self.stays_here(memory, &field)) {
+        if let Some(field) = event.field().filter(|field| self.stays_here(memory, field)) {
+            if let Some(target) = target_of(&field) {
+                self.note_untold(target, memory);
+            }
             return Ok(None);
         }
         if let Some(command) = event.undoes() {
@@ -362,7 +378,7 @@ impl Keeper {
 }
 
 fn links(event: &MemoryEvent) -> bool {
-    matches!(event, MemoryEvent::FieldClaimed(claimed) if matches!(claimed.field.role(), FieldRole::Link { .. }))
+    matches!(event, MemoryEvent::FieldClaimed(claimed) if target_of(&claimed.field).is_some())
 }
 
 /// Whether an event can matter for which space its memory is in.

@@ -182,6 +182,37 @@ async fn nothing_private_is_ever_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_link_is_told_when_its_target_comes_in() {
+    let (anna, bert) = two().await;
+    let tomatoes = anna.note("Tomatoes", &["garden"], "").await;
+    let (soil, water, shed) =
+        (anna.note("Soil", &[], "").await, anna.note("Water", &[], "").await, MemoryId::new(Uuid::now_v7()));
+    let to = |target: MemoryId| format!("link/mentions/{target}");
+    anna.set(tomatoes, &to(soil), Value::Flag(true)).await;
+    anna.share(&bert, "Garden", "garden", Role::Write).await;
+    bert.until(tomatoes, "the memory", |memory| title(memory) == "Tomatoes").await;
+    // What Bert writes about Anna's memory is his to tell.
+    let fence = bert.note("Fence", &[], "").await;
+    bert.set(tomatoes, &to(fence), Value::Flag(true)).await;
+    // One link was made before the node started, one since then, and one leads nowhere.
+    let anna = anna.restart().await;
+    anna.set(tomatoes, &to(water), Value::Flag(true)).await;
+    anna.set(tomatoes, &to(shed), Value::Flag(true)).await;
+    anna.set(soil, "tag/garden", Value::Flag(true)).await;
+    let links = |memory: &Memory| memory.links().map(|(_, target, _)| target).collect::<BTreeSet<_>>();
+    bert.until(tomatoes, "the link to the soil", |memory| links(memory).contains(&soil)).await;
+    assert_eq!(links(&bert.memory(tomatoes).await), BTreeSet::from([soil, fence]));
+    anna.set(water, "tag/garden", Value::Flag(true)).await;
+    bert.until(tomatoes, "the link to the water", |memory| links(memory).contains(&water)).await;
+    let selection = SelectionChanged { tag: None, memories: vec![fence] };
+    let space = bert.sharing.view().await.expect("it is there").spaces.remove(0).id;
+    bert.sharing.select(Selecting { space, selection }).await.expect("he may write");
+    anna.until(tomatoes, "Bert's link", |memory| links(memory).contains(&fence)).await;
+    assert_eq!(links(&bert.memory(tomatoes).await), BTreeSet::from([soil, fence, water]));
+    assert_eq!(links(&anna.memory(tomatoes).await), BTreeSet::from([soil, fence, water, shed]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_memory_that_loses_its_tag_leaves_the_space_from_then_on() {
     let (anna, bert) = two().await;
     let memory = anna.note("Tomatoes", &["garden"], "").await;
