@@ -327,7 +327,9 @@ impl Service {
             }
             News::Joined { certificate, name, by } => self.join(certificate, name, by).await?,
             News::EpochLost => {
-                warn!("others know more of what this node has said than its log does; it was restored, perhaps");
+                warn!(
+                    "others know more of what this node has said than its log does, or other words of its own count; it was restored, perhaps, and goes on in another epoch"
+                );
                 inputs.extend(self.begin_anew().await?);
             }
         }

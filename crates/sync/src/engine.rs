@@ -224,8 +224,8 @@ pub enum News {
         /// Why.
         reason: Refusal,
     },
-    /// Somebody knows more of what this device has said than the device itself: it was restored from an old backup and must begin another
-    /// epoch before it says anything.
+    /// Somebody knows more of what this device has said than the device itself, or has gone on from other words of its own: it was restored from
+    /// an old backup, perhaps, and must begin another epoch before it says anything.
     EpochLost,
     /// A device has shown the secret of an invitation to become one of this brain's: it is to be given a certificate ([`Engine::certify`]).
     Joining {
@@ -328,7 +328,7 @@ pub struct Engine {
     passed_on: BTreeMap<SpaceId, BrainKey>,
     /// When the last list of a brain's devices was taken.
     rosters_at: BTreeMap<BrainKey, u64>,
-    /// Set when somebody knows more of this device's entries than it does.
+    /// Set when this device has to begin another epoch ([`News::EpochLost`]).
     epoch_lost: bool,
 }
 

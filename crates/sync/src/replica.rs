@@ -3,14 +3,18 @@
 //! The entries themselves are kept elsewhere, durably. Here is only what is needed to tell what may come next: the end of each chain, entries
 //! that came too early, and each space as its owner has made it.
 
+mod line;
+
 use std::collections::BTreeMap;
 
 use crate::certificate::Writer;
 use crate::chain::{Chain, ChainId, Fork, Offered, chain_of};
-use crate::control::{Control, Decision, Role};
+use crate::control::{Decision, Role};
 use crate::entry::{Entry, EntryKind, Header, Lane};
 use crate::key::{BrainKey, Epoch, Hash, SpaceId};
 use crate::space::{Reason, Space, Standing};
+
+use line::line;
 
 /// The most entries of one chain that wait for those before them. Further ones are asked for again when it is their turn.
 pub const MAX_EARLY_ENTRIES: usize = 1_000;
@@ -219,15 +223,6 @@ impl Replica {
     }
 }
 
-/// What the owner's chains make.
-struct Line {
-    space: Space,
-    /// The last entry that counts.
-    last: Hash,
-    /// The chains that count, in order.
-    chains: Vec<ChainId>,
-}
-
 impl Holding {
     /// Makes the space of all that its owner has said; says whether it is another one now.
     fn fold(&mut self, writers: &Writers) -> bool {
@@ -330,66 +325,6 @@ impl Held {
     }
 }
 
-/// The space that the owner's entries make: those of the epoch it was begun in, up to where a later epoch goes on, and so on. Where several
-/// go on from one chain, the one by the latest key of the owner's counts, and of those the one that was begun last by the owner's clock. Of what does not
-/// count, erasures do. All of them are of the device that began the space: another one of the owner's takes it over only with a later key.
-fn line(chains: &BTreeMap<ChainId, Held>, writers: &Writers) -> Option<Line> {
-    let begins = |held: &Held| held.counted().next().and_then(|first| Space::begin(first).ok());
-    let (mut id, mut space) = chains.iter().find_map(|(id, held)| Some((*id, begins(held)?)))?;
-    let owner = space.owner();
-    let writer = |id: &ChainId| writers.get(&(owner, id.epoch)).copied();
-    let generation = |id: &ChainId| writer(id).map_or(0, |writer| writer.generation);
-    let device = |id: &ChainId| writer(id).map(|writer| writer.device);
-    let mut passed = vec![id];
-    loop {
-        let entries: Vec<&Entry> = chains[&id].counted().collect();
-        let place = |hash| entries.iter().position(|entry| entry.hash() == hash);
-        let before = (generation(&id), device(&id));
-        let goes_on =
-            |id: &ChainId| generation(id) > before.0 || generation(id) == before.0 && device(id) == before.1;
-        let later = chains.iter().filter(|(id, _)| id.author == owner && goes_on(id) && !passed.contains(id));
-        let next = later
-            .filter_map(|(id, held)| {
-                let first = held.counted().next()?;
-                Some((generation(id), first.header().at, first.hash(), place(resumed(first)?)?, *id))
-            })
-            .max();
-        let until = next.map_or(entries.len(), |(.., place, _)| place + 1);
-        // The first entry of each chain has done its part: it begins the space, or goes on with it.
-        for entry in entries[..until].iter().skip(1) {
-            // What says nothing that the space takes changes nothing, anywhere.
-            let _ = space.take(entry);
-        }
-        let last = entries[until - 1].hash();
-        entries[until..].iter().for_each(|entry| space.take_void(entry));
-        let Some((.., later)) = next else {
-            let speakers: Vec<_> = passed.iter().map(device).collect();
-            let own = |id: &ChainId| id.author == owner && speakers.contains(&device(id)) && !passed.contains(id);
-            let void = chains.iter().filter(|(id, _)| own(id)).flat_map(|(_, held)| held.counted());
-            void.for_each(|entry| space.take_void(entry));
-            return Some(Line { space, last, chains: passed });
-        };
-        passed.push(later);
-        id = later;
-    }
-}
-
-/// Which entry this one goes on after, where it begins another epoch of the owner's.
-fn resumed(first: &Entry) -> Option<Hash> {
-    match Control::parse(first.payload()?).ok()? {
-        Control::Resumed { after } => Some(after),
-        Control::SpaceCreated { .. }
-        | Control::Renamed { .. }
-        | Control::Offered { .. }
-        | Control::Revoked { .. }
-        | Control::Erased { .. }
-        | Control::Keyed(_)
-        | Control::Retired { .. }
-        | Control::Succeeded { .. }
-        | Control::Answered { .. } => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -400,7 +335,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::control::Role;
+    use crate::control::{Control, Role};
     use crate::entry::Header;
     use crate::key::{BrainKey, Epoch};
 
@@ -530,6 +465,35 @@ mod tests {
         assert_eq!(replica.space(first.space()).expect("it has begun").name(), "Garden");
         assert_eq!(replica.note_writer(key, Epoch([9; 16]), writer(device(6), 1)), [first.space()]);
         assert_eq!(replica.space(first.space()).expect("it has begun").name(), "Orchard");
+    }
+
+    #[test]
+    fn what_a_later_key_went_on_from_counts_though_an_earlier_key_goes_on_from_before_it_in_any_order() {
+        let first = created();
+        let space = Some(first.space());
+        let resumed =
+            |number, at, last: &Entry| after(space, number, None, at, &Control::Resumed { after: last.hash() });
+        let one = resumed(7, 10, &first);
+        let kept = after(space, 7, Some(&one), 11, &offer(Role::Read));
+        let two = resumed(8, 20, &kept);
+        let renamed = after(space, 8, Some(&two), 21, &Control::Renamed { name: "Orchard".into() });
+        // Another device has the key before, or a thief has it, and has not heard of what followed.
+        let other = resumed(9, 90, &first);
+        let void = after(space, 9, Some(&other), 91, &Control::Renamed { name: "Thief's".into() });
+        let key = BrainKey::of(&owner());
+        let device = |of| crate::key::DeviceKey::of(&SigningKey::from_bytes(&[of; 32]));
+        for order in orders(&[first.clone(), one, kept.clone(), two, renamed, other, void][1..]) {
+            let mut replica = Replica::default();
+            for (epoch, of, generation) in [(0, 5, 0), (7, 5, 1), (8, 5, 2), (9, 6, 1)] {
+                replica.note_writer(key, Epoch([epoch; 16]), Writer { device: device(of), key, generation });
+            }
+            replica.receive(first.clone());
+            order.into_iter().for_each(|entry| drop(replica.receive(entry)));
+            let space = replica.space(first.space()).expect("it has begun");
+            assert_eq!(space.name(), "Orchard");
+            assert_eq!(space.grants().keys().collect::<Vec<_>>(), [&kept.hash()]);
+            assert_eq!(replica.speaking(first.space()), Some(Epoch([8; 16])));
+        }
     }
 
     #[test]

@@ -6,9 +6,13 @@ mod brain;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use cairn_domain::clock::Hlc;
+use cairn_sync::certificate::Certificate;
 use cairn_sync::chain::{Fork, chain_of};
-use cairn_sync::engine::{Effect, Input};
+use cairn_sync::control::Role;
+use cairn_sync::engine::{CannotSay, Effect, Input, News, Offer};
 use cairn_sync::entry::{Entry, Header, Lane};
+use cairn_sync::key::{DeviceKey, Epoch};
 use cairn_sync::wire::Frame;
 
 use brain::{Brain, NOW, brains, keys, two};
@@ -87,6 +91,40 @@ fn what_a_later_fork_took_away_and_an_earlier_one_gives_back_is_counted_again() 
         }));
     }
     assert_eq!(recounted, [(1, 6), (1, 3)]);
+}
+
+/// It was restored with its clock behind, and went on before it heard what it had said in its other life.
+#[test]
+fn an_owner_whose_words_count_for_nothing_begins_another_epoch() {
+    let [mut anna, _] = sharing();
+    let space = anna.space.expect("it has begun");
+    let (brain, device) = keys(1);
+    let epoch = |of: u8| Certificate::make(&brain, DeviceKey::of(&device), Epoch([of; 16]), NOW);
+    let at = |millis| Hlc { millis: NOW + millis, counter: 0 };
+    let offer = Offer { to: brains()[1], role: Role::Read, expires_at: None, reshare: false };
+    let mut other = Brain::new(1, 2);
+    anna.kept.values().for_each(|entry| other.engine.restore_control(entry.clone()));
+    other.engine.renew(epoch(50));
+    let resumed = other.engine.resume(space, at(500)).expect("it may");
+    anna.engine.renew(epoch(60));
+    let own = anna.engine.resume(space, at(100)).expect("it may");
+    anna.keep(&own);
+    anna.input(Input::Said(own));
+    anna.engine.offer(space, offer, at(101)).expect("it speaks");
+    let lost = |anna: &mut Brain| anna.engine.handle(Input::Tick, NOW).contains(&Effect::Tell(News::EpochLost));
+    assert!(!lost(&mut anna));
+    anna.engine.restore_certificate(epoch(50));
+    resumed.into_iter().for_each(|entry| anna.engine.restore_control(entry));
+    assert!(matches!(anna.engine.offer(space, offer, at(501)), Err(CannotSay::EpochLost)));
+    assert!(lost(&mut anna) && !lost(&mut anna), "it is told once");
+    anna.engine.renew(epoch(70));
+    let own = anna.engine.resume(space, at(502)).expect("it may");
+    anna.input(Input::Said(own));
+    let offered = anna.engine.offer(space, offer, at(503)).expect("it may");
+    let grant = offered.last().expect("one").hash();
+    anna.input(Input::Said(offered));
+    assert!(anna.engine.replica().space(space).expect("it goes on").grants().contains_key(&grant));
+    assert!(!lost(&mut anna));
 }
 
 #[test]

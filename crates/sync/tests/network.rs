@@ -38,6 +38,7 @@ const SEEDS: u64 = 2_000;
 const STEPS: usize = 160;
 
 struct World {
+    seed: u64,
     random: StdRng,
     nodes: Vec<Node>,
     space: SpaceId,
@@ -45,6 +46,7 @@ struct World {
     links: BTreeMap<(usize, usize), VecDeque<Bytes>>,
     forked: bool,
     frames: usize,
+    said: usize,
     /// A brain that keeps for others what it may not read.
     relay: Option<usize>,
     /// Whether the others meet nobody but the relay.
@@ -81,12 +83,14 @@ impl World {
         let first = nodes[0].engine.create_space("Garden", nodes[0].at()).expect("a name");
         let space = first[0].space();
         let mut world = Self {
+            seed,
             random,
             nodes,
             space,
             links: BTreeMap::new(),
             forked: false,
             frames: 0,
+            said: 0,
             relay,
             star,
             theft: None,
@@ -120,7 +124,7 @@ impl World {
         match effect {
             Effect::Send { device, frame } => {
                 self.frames += 1;
-                assert!(self.frames < 200_000, "they never come to rest");
+                assert!(self.frames < 200_000, "seed {}: they never come to rest", self.seed);
                 let to = self.of(device);
                 if let Some(link) = self.links.get_mut(&(who, to)) {
                     link.push_back(frame);
@@ -204,6 +208,8 @@ impl World {
 
     /// Keeps what a brain says, then lets it go.
     fn say(&mut self, who: usize, entries: Vec<Entry>) {
+        self.said += entries.len();
+        assert!(self.said < 5_000, "seed {}: brain {who} never comes to the end", self.seed);
         let node = &mut self.nodes[who];
         entries.iter().for_each(|entry| node.disk.keep(entry.clone()));
         self.input(who, Input::Said(entries));
@@ -518,7 +524,12 @@ fn brains_on_a_bad_network_come_to_hold_the_same() {
     let next = AtomicU64::new(first);
     let work = || {
         let take = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < seeds);
-        std::iter::from_fn(take).for_each(run);
+        std::iter::from_fn(take).for_each(|seed| {
+            if seed > 0 && seed.is_multiple_of(SEEDS) {
+                println!("up to seed {seed}");
+            }
+            run(seed);
+        });
     };
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {

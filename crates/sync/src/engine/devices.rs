@@ -41,6 +41,23 @@ impl Engine {
             })
     }
 
+    /// Whether this device speaks for a space, and what it has said about it in its epoch is not what others go on from: in another epoch of its own,
+    /// before it was restored, it went on later by its clock, or it has taken the space over with a later key. Whatever it says about the space in this epoch
+    /// counts for nothing, so that it has to begin another one.
+    pub(super) fn is_passed_over(&self, space: SpaceId) -> bool {
+        let (author, epoch) = (self.brain(), self.own.certificate.epoch());
+        let own = self.replica.chain(ChainId { space, author, epoch, lane: Lane::Control });
+        let has_spoken = own.is_some_and(|own| own.number() > 0);
+        has_spoken && self.replica.speaking(space) != Some(epoch) && self.speaks_for(space)
+    }
+
+    /// Has another epoch begun where that is due.
+    pub(super) fn find_passed_over(&mut self, effects: &mut Vec<Effect>) {
+        if !self.epoch_lost && self.replica.spaces().any(|space| self.is_passed_over(space.id())) {
+            self.lose_epoch(effects);
+        }
+    }
+
     /// This device.
     pub fn own_device(&self) -> DeviceKey {
         DeviceKey::of(&self.own.device)

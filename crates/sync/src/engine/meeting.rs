@@ -361,6 +361,7 @@ impl Engine {
         self.invitations.retain(|_, invitation| now <= invitation.expires_at);
         self.taken_up.retain(|_, (_, taken)| now <= taken.expires_at);
         self.dial(now, effects);
+        self.find_passed_over(effects);
         for device in self.sessions.keys().copied().collect::<Vec<_>>() {
             self.say_again(device, now, effects);
             self.want(device, now, effects);

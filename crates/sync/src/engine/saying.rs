@@ -93,8 +93,10 @@ pub enum CannotSay {
     /// So much was said about the space that it cannot go on in this epoch.
     #[error("a space takes {MAX_CONTROL_ENTRIES} decisions about it; begin another one")]
     EpochFull,
-    /// Others know more of what this device has said than it does.
-    #[error("this device was restored; it has to begin another epoch first")]
+    /// Others know more of what this device has said than it does, or what it says about the space counts for nothing.
+    #[error(
+        "this device was restored, or another one has spoken for the space; it has to begin another epoch first, and does so by itself"
+    )]
     EpochLost,
     /// This device has said two things at once.
     #[error("others can prove that this device has said two things at once; it has to begin another epoch first")]
@@ -126,6 +128,9 @@ impl Engine {
         }
         if !self.speaks_for(space) {
             return Err(CannotSay::OwnerOnly);
+        }
+        if self.is_passed_over(space) {
+            return Err(CannotSay::EpochLost);
         }
         // The first word of an epoch says after which word of the one before it comes.
         let (author, epoch, lane) = (self.brain(), self.own.certificate.epoch(), Lane::Control);
