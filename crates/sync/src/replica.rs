@@ -497,6 +497,34 @@ mod tests {
     }
 
     #[test]
+    fn what_a_device_with_a_later_key_destroys_stays_so_though_it_does_not_speak_until_it_is_cut_off() {
+        let first = created();
+        let space = Some(first.space());
+        let resumed = |number, at| after(space, number, None, at, &Control::Resumed { after: first.hash() });
+        let memory = MemoryId::new(Uuid::from_u128(7));
+        let key = BrainKey::of(&owner());
+        let device = |of| crate::key::DeviceKey::of(&SigningKey::from_bytes(&[of; 32]));
+        for (devices, wanted) in [(vec![device(5), device(6)], true), (vec![device(5)], false)] {
+            let one = resumed(8, 20);
+            let (accepted, decided, generation) = (Vec::new(), Vec::new(), 2);
+            let succeeded = Control::Succeeded { brain: key, key, generation, devices, accepted, decided };
+            let succeeded = after(space, 8, Some(&one), 21, &succeeded);
+            let other = resumed(9, 10);
+            let erased = after(space, 9, Some(&other), 11, &Control::Erased { memory });
+            for order in orders(&[first.clone(), one, succeeded, other, erased]) {
+                let mut replica = Replica::default();
+                for (epoch, of, generation) in [(0, 5, 0), (8, 5, 2), (9, 6, 1)] {
+                    replica.note_writer(key, Epoch([epoch; 16]), Writer { device: device(of), key, generation });
+                }
+                order.into_iter().for_each(|entry| drop(replica.receive(entry)));
+                let space = replica.space(first.space()).expect("it has begun");
+                assert_eq!(replica.speaking(first.space()), Some(Epoch([8; 16])));
+                assert_eq!(space.erased().contains_key(&memory), wanted);
+            }
+        }
+    }
+
+    #[test]
     fn of_two_epochs_that_go_on_from_one_the_later_counts() {
         let first = created();
         let space = Some(first.space());

@@ -227,12 +227,18 @@ impl Space {
             return Err(Reason::Retired);
         }
         let keys = self.succeeded.get(&brain).map_or(&[][..], Vec::as_slice);
-        let mut later = keys.iter().filter(|key| key.generation > writer.generation).peekable();
-        let holds = match later.peek() {
-            Some(_) => later.all(|key| key.devices.contains(&writer.device) || within(&key.ends)),
-            None => writer.generation == 0 || keys.iter().any(|key| key.key == writer.key),
-        };
+        let is_said = writer.generation == 0 || keys.iter().any(|key| key.key == writer.key);
+        let has_later = keys.iter().any(|key| key.generation > writer.generation);
+        let holds = (has_later || is_said) && !self.is_cut_off(brain, writer, at, number);
         holds.then_some(()).ok_or(Reason::Key)
+    }
+
+    /// Whether a later key of a brain's has put an end to what a writer says, before a number in an epoch and lane.
+    pub(crate) fn is_cut_off(&self, brain: BrainKey, writer: Writer, at: (Epoch, Lane), number: u64) -> bool {
+        let later =
+            self.succeeded.get(&brain).into_iter().flatten().filter(|key| key.generation > writer.generation);
+        let ends = |key: &Succeeded| key.ends.get(&at).is_none_or(|end| number > *end);
+        later.into_iter().any(|key| !key.devices.contains(&writer.device) && ends(key))
     }
 
     /// The keys that readers were told, by their names.

@@ -23,7 +23,7 @@ pub(super) struct Line {
 
 /// The space that the owner's entries make: those of the epoch it was begun in, up to where a later epoch goes on, and so on. Where several
 /// go on from one chain, the one that leads to the latest key of the owner's counts, so that an earlier key takes nothing from a later one; and of those the
-/// one that was begun last by the owner's clock. Of what does not count, erasures do. All of them are of the device that began the space: another one of
+/// one that was begun last by the owner's clock. Of what does not count, erasures do, also of another device that had a later key. All of them are of the device that began the space: another one of
 /// the owner's takes it over only with a later key.
 pub(super) fn line(chains: &BTreeMap<ChainId, Held>, writers: &Writers) -> Option<Line> {
     let begins = |held: &Held| held.counted().next().and_then(|first| Space::begin(first).ok());
@@ -45,9 +45,18 @@ pub(super) fn line(chains: &BTreeMap<ChainId, Held>, writers: &Writers) -> Optio
         entries[until..].iter().for_each(|entry| space.take_void(entry));
         let Some(next) = next else {
             let speakers: Vec<_> = passed.iter().map(device).collect();
-            let own = |id: &ChainId| id.author == owner && speakers.contains(&device(id)) && !passed.contains(id);
-            let void = chains.iter().filter(|(id, _)| own(id)).flat_map(|(_, held)| held.counted());
-            void.for_each(|entry| space.take_void(entry));
+            for (id, held) in chains.iter().filter(|(id, _)| id.author == owner && !passed.contains(id)) {
+                let is_speaker = speakers.contains(&device(id));
+                // With a later key, another device may have been taken for the one that speaks.
+                let by_later_key = writer(writers, *id).filter(|writer| writer.generation > 0);
+                let holds = |entry: &&Entry| {
+                    let place = (id.epoch, Lane::Control);
+                    let holds = |writer| !space.is_cut_off(owner, writer, place, entry.header().number);
+                    is_speaker || by_later_key.is_some_and(holds)
+                };
+                let void: Vec<&Entry> = held.counted().filter(holds).collect();
+                void.into_iter().for_each(|entry| space.take_void(entry));
+            }
             return Some(Line { space, last, chains: passed });
         };
         passed.push(next.chain);
