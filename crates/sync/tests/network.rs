@@ -53,6 +53,10 @@ struct World {
     star: bool,
     /// What the liar has said in the owner's name, with its first key.
     theft: Option<Entry>,
+    /// What the liar has said about the space in the owner's name, with the key before the one of now.
+    usurpation: Vec<Entry>,
+    /// Whether the owner changes its key often.
+    restless: bool,
 }
 
 impl World {
@@ -80,6 +84,7 @@ impl World {
         }
         let relay = (count > 2 && random.random_bool(0.4)).then_some(1);
         let star = relay.is_some() && random.random_bool(0.5);
+        let restless = random.random_bool(0.1);
         let first = nodes[0].engine.create_space("Garden", nodes[0].at()).expect("a name");
         let space = first[0].space();
         let mut world = Self {
@@ -94,6 +99,8 @@ impl World {
             relay,
             star,
             theft: None,
+            usurpation: Vec::new(),
+            restless,
         };
         world.say(0, first);
         world
@@ -219,6 +226,9 @@ impl World {
         let who = self.random.random_range(0..self.nodes.len());
         let other = self.random.random_range(0..self.nodes.len());
         self.nodes[who].clock += self.random.random_range(0..50);
+        if self.restless && self.nodes[who].brain() == self.nodes[0].brain() && self.random.random_bool(0.2) {
+            return self.change_key(who);
+        }
         match self.random.random_range(0..49) {
             0..16 => self.deliver(),
             16..22 => self.write(who),

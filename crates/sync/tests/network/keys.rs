@@ -21,6 +21,17 @@ impl Node {
         let known = self.engine.succession(self.brain());
         BrainSecret::of(secret(&self.key, known.generation()), known).expect("they follow each other")
     }
+
+    /// A key that has signed for its brain.
+    pub fn secret_before(&self, generation: usize) -> BrainSecret {
+        let mut keys = Succession::first(self.brain());
+        for before in 0..generation {
+            let (key, next) = (secret(&self.key, before), secret(&self.key, before + 1));
+            let prepared = keys.prepare(&key, BrainKey::of(&next)).expect("none was named");
+            keys = prepared.change(&next).expect("it is the one that was named");
+        }
+        BrainSecret::of(secret(&self.key, generation), keys).expect("they follow each other")
+    }
 }
 
 impl World {

@@ -1,11 +1,12 @@
 //! What the last brain says that is not so.
 
 use bytes::Bytes;
+use cairn_domain::clock::Hlc;
 use cairn_domain::id::MemoryId;
 use cairn_domain::truth::Truth;
 use cairn_sync::chain::chain_of;
 use cairn_sync::control::{Control, Role};
-use cairn_sync::engine::Said;
+use cairn_sync::engine::{MAX_AHEAD_MS, Said};
 use cairn_sync::entry::{Entry, EntryKind, Header, Lane};
 use cairn_sync::key::{Epoch, Hash, Tag};
 use cairn_sync::wire::{Batch, Frame, Head, Pull, SpaceHeads};
@@ -50,7 +51,7 @@ impl World {
         let Some(liar) = self.liar() else { return };
         let to = self.random.random_range(0..liar);
         let node = &self.nodes[liar];
-        let bytes: Bytes = match self.random.random_range(0..8) {
+        let bytes: Bytes = match self.random.random_range(0..9) {
             0 => (0..self.random.random_range(1..200)).map(|_| self.random.random::<u8>()).collect(),
             1 => Frame::Paired.to_bytes(),
             2 => self.forged(liar),
@@ -62,6 +63,7 @@ impl World {
             }
             5 => self.stripped(liar),
             6 => self.stolen(liar),
+            7 => self.usurped(liar),
             // Something that it has sent before, or something of another brain's.
             _ => {
                 let entries: Vec<&Entry> = node.disk.entries.values().collect();
@@ -123,6 +125,47 @@ impl World {
         let entry = self.theft.get_or_insert_with(|| Entry::sign(header, payload, &node.device).expect("small"));
         let made = identity(&owner.key, &node.device, Epoch([200; 16]), 0).certificate;
         Frame::Batch(Batch::of(chain_of(entry), std::slice::from_ref(entry), Some(made), false).0).to_bytes()
+    }
+
+    /// The space, taken over in the owner's name with the key before the one of now, which the liar has by now: from any word on, and late by the clock.
+    pub fn usurped(&mut self, liar: usize) -> Bytes {
+        let (owner, node) = (&self.nodes[0], &self.nodes[liar]);
+        let control = node.disk.entries.values().filter(|entry| {
+            let header = entry.header();
+            header.kind == EntryKind::Control && header.author == owner.brain()
+        });
+        let control: Vec<Hash> = control.map(Entry::hash).collect();
+        let generation = owner.engine.succession(owner.brain()).generation();
+        let Some((before, after)) = generation.checked_sub(1).zip(control.choose(&mut self.random).copied())
+        else {
+            return Bytes::new();
+        };
+        let made = owner.secret_before(before).certify(node.device(), Epoch([201; 16]), 0);
+        if self.usurpation.is_empty() {
+            let at = Hlc { millis: node.clock + self.random.random_range(0..MAX_AHEAD_MS), counter: 0 };
+            for said in [Control::Resumed { after }, Control::Renamed { name: "Nobody's".into() }] {
+                let last = self.usurpation.last();
+                let header = Header {
+                    space: Some(self.space),
+                    author: owner.brain(),
+                    epoch: Epoch([201; 16]),
+                    number: last.map_or(1, |last| last.header().number + 1),
+                    previous: last.map_or(Hash::NONE, Entry::hash),
+                    grant: Hash::NONE,
+                    at,
+                    truth: Truth::User,
+                    kind: EntryKind::Control,
+                    memory: MemoryId::new(Uuid::nil()),
+                    preceding: 0,
+                    following: 0,
+                    payload_bytes: 0,
+                    payload: Hash::NONE,
+                };
+                let entry = Entry::sign(header, said.to_bytes().into(), &node.device).expect("small");
+                self.usurpation.push(entry);
+            }
+        }
+        Frame::Batch(Batch::of(chain_of(&self.usurpation[0]), &self.usurpation, Some(made), false).0).to_bytes()
     }
 
     /// An entry in the owner's name that the liar has signed.
