@@ -10,8 +10,9 @@ use anyhow::{Context, Result, bail};
 
 /// The checkout's root folder.
 pub fn root() -> PathBuf {
-    // This crate lies in crates/xtask.
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+    // This crate lies in crates/xtask. Cargo says where that is now: another checkout may have compiled it, into the same target folder.
+    let folder = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    PathBuf::from(folder).join("../..")
 }
 
 /// Cargo, in the checkout's root.
