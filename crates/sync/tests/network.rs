@@ -36,6 +36,9 @@ use node::Node;
 
 const SEEDS: u64 = 2_000;
 const STEPS: usize = 160;
+/// More than that in one world, frames or entries that brains say, and they never come to an end.
+const MAX_FRAMES: usize = 200_000;
+const MAX_SAID: usize = 5_000;
 
 struct World {
     seed: u64,
@@ -131,7 +134,7 @@ impl World {
         match effect {
             Effect::Send { device, frame } => {
                 self.frames += 1;
-                assert!(self.frames < 200_000, "seed {}: they never come to rest", self.seed);
+                assert!(self.frames < MAX_FRAMES, "seed {}: they never come to rest", self.seed);
                 let to = self.of(device);
                 if let Some(link) = self.links.get_mut(&(who, to)) {
                     link.push_back(frame);
@@ -216,7 +219,7 @@ impl World {
     /// Keeps what a brain says, then lets it go.
     fn say(&mut self, who: usize, entries: Vec<Entry>) {
         self.said += entries.len();
-        assert!(self.said < 5_000, "seed {}: brain {who} never comes to the end", self.seed);
+        assert!(self.said < MAX_SAID, "seed {}: brain {who} never comes to the end", self.seed);
         let node = &mut self.nodes[who];
         entries.iter().for_each(|entry| node.disk.keep(entry.clone()));
         self.input(who, Input::Said(entries));

@@ -23,8 +23,8 @@ pub(super) struct Line {
 
 /// The space that the owner's entries make: those of the epoch it was begun in, up to where a later epoch goes on, and so on. Where several
 /// go on from one chain, the one that leads to the latest key of the owner's counts, so that an earlier key takes nothing from a later one; and of those the
-/// one that was begun last by the owner's clock. Of what does not count, erasures do, also of another device that had a later key. All of them are of the device that began the space: another one of
-/// the owner's takes it over only with a later key.
+/// one that was begun last by the owner's clock. All of them are of the device that began the space: another one of the owner's takes it over only
+/// with a later key. Of what does not count, erasures do, also of another device that had a later key.
 pub(super) fn line(chains: &BTreeMap<ChainId, Held>, writers: &Writers) -> Option<Line> {
     let begins = |held: &Held| held.counted().next().and_then(|first| Space::begin(first).ok());
     let (mut id, mut space) = chains.iter().find_map(|(id, held)| Some((*id, begins(held)?)))?;
@@ -92,25 +92,27 @@ impl Successors {
     fn of(owner: BrainKey, chains: &BTreeMap<ChainId, Held>, writers: &Writers) -> Self {
         let mut successors: BTreeMap<ChainId, Vec<Successor>> = BTreeMap::new();
         let owned = || chains.iter().filter(|(id, _)| id.author == owner && id.lane == Lane::Control);
+        // By the entry that they go on after, so that all entries are looked at once.
+        let mut begun: BTreeMap<Hash, Vec<(ChainId, &Entry)>> = BTreeMap::new();
         for (id, held) in owned() {
-            let Some((first, after)) = held.counted().next().and_then(|first| Some((first, resumed(first)?)))
-            else {
-                continue;
-            };
-            let mut places = owned().filter_map(|(before, held)| {
-                held.counted().position(|entry| entry.hash() == after).map(|place| (*before, place))
-            });
-            let Some((before, place)) = places.next() else { continue };
-            let device = |id| writer(writers, id).map(|writer| writer.device);
-            let generation = |id| generation(writers, id);
-            // One of the same device as the one before, or by a later key.
-            if generation(*id) > generation(before)
-                || generation(*id) == generation(before) && device(*id) == device(before)
-            {
-                let (generation, at) = (generation(*id), first.header().at);
-                let (first, chain) = (first.hash(), *id);
-                let successor = Successor { reaches: generation, generation, at, first, chain, place };
-                successors.entry(before).or_default().push(successor);
+            let first = held.counted().next();
+            if let Some((first, after)) = first.and_then(|first| Some((first, resumed(first)?))) {
+                begun.entry(after).or_default().push((*id, first));
+            }
+        }
+        let device = |id| writer(writers, id).map(|writer| writer.device);
+        for (before, held) in owned().filter(|_| !begun.is_empty()) {
+            for (place, entry) in held.counted().enumerate() {
+                for (chain, first) in begun.get(&entry.hash()).into_iter().flatten() {
+                    let (earlier, generation) = (generation(writers, *before), generation(writers, *chain));
+                    // One of the same device as the one before, or by a later key.
+                    let same = generation == earlier && device(*chain) == device(*before);
+                    if generation > earlier || same {
+                        let (at, first, chain) = (first.header().at, first.hash(), *chain);
+                        let successor = Successor { reaches: generation, generation, at, first, chain, place };
+                        successors.entry(*before).or_default().push(successor);
+                    }
+                }
             }
         }
         let mut made = Self(successors);

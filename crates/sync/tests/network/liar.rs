@@ -8,7 +8,7 @@ use cairn_sync::chain::chain_of;
 use cairn_sync::control::{Control, Role};
 use cairn_sync::engine::{MAX_AHEAD_MS, Said};
 use cairn_sync::entry::{Entry, EntryKind, Header, Lane};
-use cairn_sync::key::{Epoch, Hash, Tag};
+use cairn_sync::key::{Epoch, Hash, SpaceId, Tag};
 use cairn_sync::wire::{Batch, Frame, Head, Pull, SpaceHeads};
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -16,7 +16,7 @@ use rand::seq::IndexedRandom;
 use uuid::Uuid;
 
 use super::World;
-use super::node::identity;
+use super::node::{Node, identity};
 
 impl World {
     pub fn liar(&self) -> Option<usize> {
@@ -107,20 +107,9 @@ impl World {
         }
         let payload = said.event.to_bytes().expect("small");
         let header = Header {
-            space: Some(self.space),
-            author: owner.brain(),
-            epoch: Epoch([200; 16]),
-            number: 1,
-            previous: Hash::NONE,
-            grant: Hash::NONE,
-            at: node.at(),
-            truth: Truth::User,
             kind: said.event.kind(),
             memory: said.memory,
-            preceding: 0,
-            following: 0,
-            payload_bytes: 0,
-            payload: Hash::NONE,
+            ..in_the_name_of(owner, self.space, Epoch([200; 16]), node.at())
         };
         let entry = self.theft.get_or_insert_with(|| Entry::sign(header, payload, &node.device).expect("small"));
         let made = identity(&owner.key, &node.device, Epoch([200; 16]), 0).certificate;
@@ -146,20 +135,9 @@ impl World {
             for said in [Control::Resumed { after }, Control::Renamed { name: "Nobody's".into() }] {
                 let last = self.usurpation.last();
                 let header = Header {
-                    space: Some(self.space),
-                    author: owner.brain(),
-                    epoch: Epoch([201; 16]),
                     number: last.map_or(1, |last| last.header().number + 1),
                     previous: last.map_or(Hash::NONE, Entry::hash),
-                    grant: Hash::NONE,
-                    at,
-                    truth: Truth::User,
-                    kind: EntryKind::Control,
-                    memory: MemoryId::new(Uuid::nil()),
-                    preceding: 0,
-                    following: 0,
-                    payload_bytes: 0,
-                    payload: Hash::NONE,
+                    ..in_the_name_of(owner, self.space, Epoch([201; 16]), at)
                 };
                 let entry = Entry::sign(header, said.to_bytes().into(), &node.device).expect("small");
                 self.usurpation.push(entry);
@@ -172,20 +150,9 @@ impl World {
     pub fn forged(&self, liar: usize) -> Bytes {
         let (owner, node) = (&self.nodes[0], &self.nodes[liar]);
         let header = Header {
-            space: Some(self.space),
-            author: owner.brain(),
-            epoch: owner.epoch(),
             number: 2,
             previous: Hash::of(b"one"),
-            grant: Hash::NONE,
-            at: node.at(),
-            truth: Truth::User,
-            kind: EntryKind::Control,
-            memory: MemoryId::new(Uuid::nil()),
-            preceding: 0,
-            following: 0,
-            payload_bytes: 0,
-            payload: Hash::NONE,
+            ..in_the_name_of(owner, self.space, owner.epoch(), node.at())
         };
         let to = node.brain();
         let control = Control::Offered { to, role: Role::Admin, expires_at: None, reshare: true };
@@ -193,5 +160,25 @@ impl World {
         let chain = chain_of(&entry);
         let made = identity(&owner.key, &owner.device, owner.epoch(), 0).certificate;
         Frame::Batch(Batch::of(chain, &[entry], Some(made), false).0).to_bytes()
+    }
+}
+
+/// The head of the first entry about a space that a brain says in an epoch.
+fn in_the_name_of(owner: &Node, space: SpaceId, epoch: Epoch, at: Hlc) -> Header {
+    Header {
+        space: Some(space),
+        author: owner.brain(),
+        epoch,
+        number: 1,
+        previous: Hash::NONE,
+        grant: Hash::NONE,
+        at,
+        truth: Truth::User,
+        kind: EntryKind::Control,
+        memory: MemoryId::new(Uuid::nil()),
+        preceding: 0,
+        following: 0,
+        payload_bytes: 0,
+        payload: Hash::NONE,
     }
 }
